@@ -150,7 +150,7 @@ def test_listed_cases_are_read_in_their_order(tmp_path: Path):
         ({"config.yaml": "type: leetcode"}, "expected default or interactive, got 'leetcode'"),
         ({"config.yaml": "["}, "config.yaml is not YAML"),
         ({"config.yaml": "!!python/object/apply:os.getcwd []"}, "config.yaml is not YAML"),
-        ({"config.yaml": "7"}, "config.yaml is no mapping"),
+        ({"config.yaml": "7"}, "config.yaml is not a mapping"),
         ({"config.yaml": CONFIG.replace("n_cases: 2", "n_cases: 3")}, "lacks the file 'testdata/4"),
         ({"config.yaml": CONFIG.replace("n_cases", "cases")}, "expected n_cases or cases"),
         ({"config.yaml": CONFIG.partition("subtasks")[0]}, "subtasks: expected a list"),
@@ -161,8 +161,8 @@ def test_listed_cases_are_read_in_their_order(tmp_path: Path):
     ],
 )
 def test_unusable_archives_are_refused(tmp_path: Path, monkeypatch, changed, message):
-    monkeypatch.setattr(problem_archive, "_LEAST_BYTES", 1 << 20)
-    monkeypatch.setattr(problem_archive, "_MOST_TIMES", 100)
+    monkeypatch.setattr(problem_archive, "_ALWAYS_ALLOWED_BYTES", 1 << 20)
+    monkeypatch.setattr(problem_archive, "_MAX_RATIO", 100)
     path = archive(tmp_path / "A.zip", changed)
     with pytest.raises(InputError, match=r"A.zip: ") as error:
         problem_archive.open_archive(path)
@@ -191,7 +191,7 @@ def test_an_archive_that_is_lost_during_the_run_is_an_error(tmp_path: Path):
 
 
 def test_the_whole_of_an_archive_is_bounded(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(problem_archive, "_MOST_BYTES", 100)
+    monkeypatch.setattr(problem_archive, "_MAX_BYTES", 100)
     with pytest.raises(InputError, match="at most 100 are read"):
         problem_archive.open_archive(archive(tmp_path / "A.zip"))
 

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from tessy.core.errors import EngineError
 from tessy.evaluation.official import light_cp_verifier
-from tessy.evaluation.official.light_cp_verifier import results
+from tessy.evaluation.official.light_cp_verifier import submit_and_wait
 from tessy.storage.run_reader import EVALUATIONS, iter_rows
 from tests.evaluation.test_official import judge, programs
 from tests.lab.test_demo import finish
@@ -103,16 +103,16 @@ async def test_a_server_that_fails_changes_nothing(code, reply, message):
     async with Verifier() as verifier:
         verifier.replies["other"] = reply
         with pytest.raises(EngineError, match=message):
-            await results(verifier.url, [judged("p", final_answer=code)])
+            await submit_and_wait(verifier.url, [judged("p", final_answer=code)])
 
 
 async def test_a_server_without_results_is_given_up(monkeypatch):
-    monkeypatch.setattr(light_cp_verifier, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(light_cp_verifier, "MAX_SILENCE_SECONDS", 0.0)
     async with Verifier() as verifier:
         verifier.replies["other"] = {"status": "queued"}
         rows = [judged("p", final_answer="other")]
         with pytest.raises(EngineError, match=r"returned no result .* and 1 are missing"):
-            await results(verifier.url, rows)
+            await submit_and_wait(verifier.url, rows)
 
 
 def test_a_missing_server_is_an_error_of_servers(tmp_path: Path):

@@ -47,9 +47,9 @@ def test_a_file_has_problems_with_answers_or_choices(tmp_path: Path):
     maths = all_judges()["maths"].title
     assert judged == {"a": (maths, "4"), "b": ("choice 2", "B"), "c": ("choice 2", "A")}
     assert found.judges() == f"choice 2, {all_judges()['maths'].title}"
-    told = load_benchmark(options(file, instruction="Be brief."))
-    assert told.digest == found.digest  # the same problems, asked in another way
-    assert told.loaded.problems[0].messages[-1].content == "2 + 2?\n\nBe brief."
+    instructed = load_benchmark(options(file, instruction="Be brief."))
+    assert instructed.digest == found.digest  # the same problems, asked in another way
+    assert instructed.loaded.problems[0].messages[-1].content == "2 + 2?\n\nBe brief."
 
 
 def test_fields_can_be_mapped(tmp_path: Path):
@@ -72,14 +72,16 @@ def test_problems_without_a_reference_are_bad_rows(tmp_path: Path):
 
 
 def test_unusable_benchmarks_are_refused(tmp_path: Path):
-    with pytest.raises(ConfigError, match=r"'gsm9k' is no file and no benchmark; .* gsm8k, .*"):
+    with pytest.raises(
+        ConfigError, match=r"'gsm9k' is neither a file nor a benchmark; .* gsm8k, .*"
+    ):
         load_benchmark(options("gsm9k"))
     file = write(tmp_path / "q.jsonl", {"question": "?", "answer": "1"})
     with pytest.raises(ConfigError, match=r"data: .* is a file already"):
         load_benchmark(options(file, data=file))
     with pytest.raises(InputError, match=r"there is no file .*none.jsonl"):
         load_benchmark(options("gsm8k", data=tmp_path / "none.jsonl"))
-    with pytest.raises(ConfigError, match=r"'jsonl' is no file and no benchmark") as error:
+    with pytest.raises(ConfigError, match=r"'jsonl' is neither a file nor a benchmark") as error:
         load_benchmark(options("jsonl"))
     assert "jsonl" not in str(error.value).partition("expected")[2]
     with pytest.raises(InputError, match=r"has 1 problems, but gsm8k has 1,319; .* --benchmark"):
@@ -136,7 +138,7 @@ def test_another_file_of_a_benchmark_is_reported(tmp_path: Path, caplog):
     file = write(tmp_path / "aime.jsonl", *rows)
     with caplog.at_level(logging.WARNING):
         found = load_benchmark(options("aime24", data=file))
-    assert "is not a file of aime24 that tessy knows" in caplog.text
+    assert "is not a known file of aime24" in caplog.text
     asked = found.loaded.problems[0].messages[-1].content
     assert asked == "0?\nRemember to put your final answer within \\boxed{}."
 

@@ -239,7 +239,7 @@ def test_options_that_do_not_belong_together_are_refused(tmp_path: Path):
     assert "which has no official judge" in finish(judge(run, "--export", file), code=2)
     assert "pass one of --export" in finish(judge(run), code=2)
     waiting = programs("unjudged", benchmark="ojbench", directory=tmp_path / "waiting")
-    message = "OJBench is no server; pass --export, then --verdicts"
+    message = "OJBench is not a server; pass --export, then --verdicts"
     assert message in finish(judge(waiting, "--url", "http://127.0.0.1:9"), code=2)
     assert "pass one of --export" in finish(
         judge(run, "--export", file, "--verdicts", file), code=2

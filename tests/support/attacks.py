@@ -10,7 +10,7 @@ from tessy.evaluation.sandbox.base import Ended
 # Facts about the machine are on standard input; `attempt` prints what came of a call.
 HEADER = """
 import ctypes, errno, json, os, resource, signal, socket, subprocess, sys, threading, time
-told = json.load(sys.stdin)
+target = json.load(sys.stdin)
 
 def attempt(what, *arguments):
     try:
@@ -135,14 +135,14 @@ RESOURCES = {
 
 NETWORK = {
     "connects to the host": Attack(
-        "attempt(lambda: socket.create_connection(('127.0.0.1', told['port']), 1))",
+        "attempt(lambda: socket.create_connection(('127.0.0.1', target['port']), 1))",
         output="EPERM\n",
     ),
     "datagrams": Attack(
         "attempt(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))", output="EPERM\n"
     ),
     "connects to an abstract socket": Attack(
-        "attempt(lambda: socket.socket(socket.AF_UNIX).connect('\\0' + told['abstract']))",
+        "attempt(lambda: socket.socket(socket.AF_UNIX).connect('\\0' + target['abstract']))",
         output="EPERM\n",
     ),
     "netlink": Attack("attempt(lambda: socket.socket(socket.AF_NETLINK))", output="EPERM\n"),
@@ -150,21 +150,22 @@ NETWORK = {
 
 FILES = {
     "variables of the environment": Attack(
-        "print(told['variable'] in os.environ, 'PYTHONPATH' in os.environ)", output="False False\n"
+        "print(target['variable'] in os.environ, 'PYTHONPATH' in os.environ)",
+        output="False False\n",
     ),
     "environment of the parent": Attack(
         "data = b''\n"
-        "for name in ('1', str(os.getppid()), str(told['harness'])):\n"
+        "for name in ('1', str(os.getppid()), str(target['harness'])):\n"
         "    try: data += open(f'/proc/{name}/environ', 'rb').read()\n"
         "    except OSError: pass\n"
-        "print(told['variable'].encode() in data)",
+        "print(target['variable'].encode() in data)",
         output="False\n",
     ),
     "reads the expected output": Attack(
-        "attempt(open, told['secret'])", output="ENOENT\n", differs={"landlock": "EACCES\n"}
+        "attempt(open, target['secret'])", output="ENOENT\n", differs={"landlock": "EACCES\n"}
     ),
     "lists folders of the host": Attack(
-        "attempt(os.listdir, told['folder'])", output="ENOENT\n", differs={"landlock": "EACCES\n"}
+        "attempt(os.listdir, target['folder'])", output="ENOENT\n", differs={"landlock": "EACCES\n"}
     ),
     "reads accounts": Attack(
         "attempt(open, '/etc/passwd')", output="ENOENT\n", differs={"landlock": "EACCES\n"}
@@ -193,7 +194,7 @@ FILES = {
         "attempt(open, '/dev/new', 'w')", output="EROFS\n", differs={"landlock": "EACCES\n"}
     ),
     "writes to the host": Attack(
-        "attempt(open, told['folder'] + '/new', 'w')",
+        "attempt(open, target['folder'] + '/new', 'w')",
         output="ENOENT\n",
         differs={"landlock": "EACCES\n"},
     ),
@@ -206,7 +207,7 @@ PROCESSES = {
         differs={"landlock": "EPERM\n"},
     ),
     "kills the judge": Attack(
-        "attempt(os.kill, told['harness'], 9)",
+        "attempt(os.kill, target['harness'], 9)",
         output="ESRCH\n",
         differs={"landlock": "EPERM\n"},
     ),
@@ -218,7 +219,7 @@ PROCESSES = {
         output="alive\n",
     ),
     "debugs the judge": Attack(
-        "attempt(call, 'ptrace', 16, told['harness'], 0, 0)", output="EPERM\n"
+        "attempt(call, 'ptrace', 16, target['harness'], 0, 0)", output="EPERM\n"
     ),
     "mounts": Attack(
         "attempt(call, 'mount', b'none', b'/usr', b'tmpfs', 0, None)", output="EPERM\n"
@@ -236,7 +237,7 @@ PROCESSES = {
 
 INPUT = {
     "reads its input twice": Attack("print(repr(sys.stdin.read()))", output="''\n"),
-    "reopens its input": Attack("print(json.load(open('/dev/stdin')) == told)", output="True\n"),
+    "reopens its input": Attack("print(json.load(open('/dev/stdin')) == target)", output="True\n"),
     "invalid UTF-8": Attack("sys.stdout.buffer.write(bytes([255, 10]))", output="\ufffd\n"),
     "NUL bytes": Attack("print('a\\0b')", output="a\0b\n"),
     "leaves before its output": Attack("sys.stdout.write('42')\nos._exit(0)", output=""),
@@ -252,13 +253,13 @@ INPUT = {
 # What a sandbox does not prevent, and says so: the output without the protection.
 GAPS = {
     "sees whether a process exists": Attack(
-        "attempt(os.kill, told['harness'], 0)", output="ESRCH\n", differs={"landlock": "EPERM\n"}
+        "attempt(os.kill, target['harness'], 0)", output="ESRCH\n", differs={"landlock": "EPERM\n"}
     ),
     "sees whether a file exists": Attack(
-        "attempt(os.stat, told['secret'])", output="ENOENT\n", differs={"landlock": "done\n"}
+        "attempt(os.stat, target['secret'])", output="ENOENT\n", differs={"landlock": "done\n"}
     ),
     "sees the host's name": Attack(
-        "print(os.uname().nodename == told['host'])",
+        "print(os.uname().nodename == target['host'])",
         output="False\n",
         differs={"landlock": "True\n"},
     ),

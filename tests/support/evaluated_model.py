@@ -1,4 +1,4 @@
-"""A served model for tests of evaluations, which answers each problem as it is told."""
+"""A served model for tests of evaluations, which answers each problem with a given text."""
 
 from __future__ import annotations
 

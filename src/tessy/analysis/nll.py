@@ -1,7 +1,7 @@
-"""How a model finds training data: the negative log-likelihood of its tokens, by class.
+"""Negative log-likelihood of training data under a model, by class of token.
 
-Style that a student never uses is unlikely to it (arXiv 2604.14164, section 3, measures this by
-words); a gradient step on it moves the model far from itself.
+Style that a student never uses is unlikely under it, so training on it has large gradients. Source:
+arXiv 2604.14164, section 3, which counts words instead.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tessy.tokenization.codec import HfCodec
 
 
 class ClassSpan(NamedTuple):
-    """A class of ``thinking[start:end]``, in chars."""
+    """A class of the characters ``thinking[start:end]``."""
 
     start: int
     end: int
@@ -29,7 +29,7 @@ class ClassSpan(NamedTuple):
 
 
 Classify = Callable[[Trajectory], Sequence[ClassSpan]]
-"""Returns the spans of a thinking that are of a class, ascending and apart."""
+"""Returns the spans of a thinking with a class, in ascending order, without overlaps."""
 
 ALL, OTHER, ANSWER = "all", "other", "answer"
 
@@ -54,7 +54,7 @@ class NllCounts:
 async def nll_by_class(
     rows: Iterable[Trajectory], engine: Engine, form: StudentFormat, classify: Classify
 ) -> Mapping[str, Estimate]:
-    """Score the responses of rows by the model whose format they have.
+    """Return the mean negative log-likelihood (nats per token) of the responses of rows, by class.
 
     A token of the thinking has the class of the first character in it that is no white space;
     without a span it is :data:`OTHER`. Markup counts as :data:`OTHER`, the answer is

@@ -43,7 +43,7 @@ class MathsWorker:
         self._lock = threading.Lock()
 
     def verify(self, reference: str, answer: str, tolerance: float | None = None) -> bool:
-        """Return whether two LaTeX expressions are equal; False if Math-Verify cannot tell.
+        """Return whether two LaTeX expressions are equal; False if Math-Verify cannot decide.
 
         With a tolerance, they are numbers that differ by at most that much.
 

@@ -44,7 +44,8 @@ class EvaluateConfig(GenerationOptions, ModelConfig):
     judge_workers: int | None = Field(default=None, ge=1)
     """Programs that are judged at a time; None: one per CPU core."""
     allow_unsafe_judging: bool = False
-    """Run programs of the model although this machine has no sandbox that isolates them."""
+    """Run programs of the model although no sandbox works here; they can then read and change your
+    files."""
     checkpoints: bool = False
     """Evaluate each `checkpoint-*` folder in `model`, with a run directory in `out` for each."""
     allow_unscored: bool = False

@@ -25,7 +25,7 @@ class ConfigError(InputError):
 
 
 class DeviceMemoryError(ConfigError):
-    """The memory of one process's device is too small; other processes do not notice it."""
+    """The memory of a device is too small. Only the process of that device raises it."""
 
 
 @dataclass(frozen=True, slots=True)

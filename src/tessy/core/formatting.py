@@ -26,7 +26,7 @@ def points(difference: float, digits: int = 1) -> str:
 def _percents(share: float, digits: int) -> Decimal:
     """Return hundredths, with halves rounded away from zero and no negative zero.
 
-    A binary number is slightly off the half that it stands for: 0.0705 is below 7.05 %.
+    The nearest float of a decimal half may be below it: that of 0.0705 is.
     """
     exact = Decimal(repr(round(share, 12))) * 100
     rounded = exact.quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP)

@@ -141,7 +141,7 @@ class Restyling(_RowModel):
     """
 
     trace: str  # digest of the trace
-    split_by: str  # what classified the trace: the name of a rule, or `annotation`
+    split_by: str  # rule that classified the trace, or `annotation`
     draws: tuple[int, ...] = ()
     effective: tuple[float, ...] = ()
     empty: int = 0  # places where no words were chosen
@@ -224,15 +224,15 @@ EvaluationOutcome = Literal[
     "no_answer",  # the response ended without an answer
     "truncated",  # the response reached its token limit or looped; nothing was judged
     "judge_error",  # the judge failed, so it is unknown whether the answer is correct
-    "unjudged",  # only the benchmark's official judge decides, and has not yet
+    "unjudged",  # the benchmark's official judge has not decided yet
 ]
 
 
 class Evaluation(_Outcome):
     """A judged response to a problem of a benchmark: one line of evaluations.jsonl.
 
-    ``reason`` and ``detail`` say why a response is ``truncated`` or has ``no_answer``, also if it
-    is still ``unjudged``, and ``detail`` why the judge failed.
+    ``reason`` and ``detail`` state why a response is ``truncated`` or has ``no_answer``, also while
+    it is ``unjudged``, and ``detail`` why the judge failed.
     """
 
     outcome: EvaluationOutcome

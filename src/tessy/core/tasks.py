@@ -1,4 +1,4 @@
-"""Coroutines that run together."""
+"""Structured concurrency without exception groups."""
 
 from __future__ import annotations
 

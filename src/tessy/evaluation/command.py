@@ -153,7 +153,7 @@ def _open_program_judge(
 
 
 def _count_planned(config: EvaluateConfig, benchmark: LoadedBenchmark) -> int:
-    """Return the number of samples that the options ask for or that the run has already."""
+    """Return the number of samples of the complete run: those requested, and those it has."""
     problems = benchmark.loaded.problems[: config.limit]
     keys = {(problem.id, sample) for problem in problems for sample in range(config.samples)}
     if not config.fresh:

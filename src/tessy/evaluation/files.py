@@ -16,7 +16,6 @@ from tessy.evaluation.sources.base import BenchmarkData
 from tessy.storage.sources import resolve_sources
 from tessy.storage.tables import is_readable
 
-_CHUNK_BYTES = 1 << 20
 _DIGITS = 64  # of a whole checksum
 
 log = logging.getLogger(__name__)
@@ -42,15 +41,14 @@ class FoundBenchmark:
         return sums[0] if len(sums) == 1 else hashlib.sha256("\n".join(sums).encode()).hexdigest()
 
     def warn_of_other_files(self) -> None:
-        """Warn if local files are none that are known; call it once they are usable."""
+        """Warn about local files with an unknown checksum; call this after reading them."""
         if self.data.from_hub or not self.benchmark.files:
             return
         known = _known(self.benchmark)
         for file, sha256 in self.checksums.items():
             if known and not any(map(sha256.startswith, known)):
                 log.warning(
-                    "%s is not a file of %s that tessy knows (SHA-256 %s): its scores may differ "
-                    "from others",
+                    "%s is not a known file of %s (SHA-256 %s): its scores may differ from others",
                     file,
                     self.benchmark.name,
                     sha256,
@@ -91,14 +89,14 @@ def _own_file(config: EvaluateConfig) -> Path:
         )
     if not file.is_file():
         raise ConfigError(
-            f"--benchmark: {config.benchmark!r} is no file and no benchmark; expected a file of "
-            f"problems, or one of {names}"
+            f"--benchmark: {config.benchmark!r} is neither a file nor a benchmark; expected a "
+            f"file of problems, or one of {names}"
         )
     return file
 
 
 def _local(benchmark: Benchmark, path: Path) -> BenchmarkData:
-    """Return the file, or the expected files in a folder; a folder may lack some of several."""
+    """Return the file, or the expected files that a folder has."""
     if path.is_file():
         return BenchmarkData((path,))
     if not path.is_dir():
@@ -107,7 +105,7 @@ def _local(benchmark: Benchmark, path: Path) -> BenchmarkData:
     places = [(path / name, path / name.name) for name in expected]
     files = [next((p for p in both if p.is_file()), None) for both in places]
     found = [file for file in files if file is not None]
-    if not found:  # under other names: if there is one file, it is the one
+    if not found:  # under another name: a single file is unambiguous
         found = [f for f in sorted(path.iterdir()) if f.is_file() and is_readable(f.name)]
         if len(found) != 1:
             names = ", ".join(name.name for name in expected)
@@ -141,11 +139,8 @@ def _known(benchmark: Benchmark) -> list[str]:
 
 def checksum(file: Path) -> str:
     """Return the SHA-256 of a file; InputError if it cannot be read."""
-    digest = hashlib.sha256()
     try:
         with file.open("rb") as content:
-            while chunk := content.read(_CHUNK_BYTES):
-                digest.update(chunk)
+            return hashlib.file_digest(content, "sha256").hexdigest()
     except OSError as error:
         raise InputError(f"{file} cannot be read: {error.strerror}; check the path") from error
-    return digest.hexdigest()

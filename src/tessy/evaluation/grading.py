@@ -1,4 +1,4 @@
-"""From a generated sample to its row: a judged response, or a failure that is no answer."""
+"""Turns a generated sample into its row: a judged response, or a failure without a score."""
 
 from __future__ import annotations
 
@@ -85,9 +85,10 @@ class Grader:
         return replace(result, row=row)
 
     def grade(self, row: Trajectory) -> Evaluation:
-        """Judge a finished answer that is no program.
+        """Judge a finished answer that is not a program. Blocks.
 
-        Blocks; TessyError if the judge cannot work at all.
+        Raises:
+            TessyError: The judge does not start.
         """
         problem = self.judged[row.id]
         assert isinstance(problem.judge, Judge)
@@ -127,7 +128,7 @@ class Grader:
         verdict = Verdict(found.status == "accepted", code, found.status)
         if found.status == "judge_error":
             return self._row(row, "judge_error", verdict, detail=found.detail)
-        # Only the compiler's messages, because others can show hidden tests.
+        # Other messages than the compiler's can contain hidden tests.
         detail = found.detail if found.status == "compile_error" else ""
         if found.test is not None and not verdict.correct:
             detail = f"test {found.test}"

@@ -45,7 +45,7 @@ class JudgedProblem:
 
     @property
     def digest(self) -> str:
-        """What identifies the correct responses."""
+        """Text that identifies the correct responses: the reference, or a digest of the tests."""
         return self.judge.digest if isinstance(self.judge, ProgramTask) else self.reference
 
 
@@ -100,7 +100,7 @@ def load_benchmark(config: EvaluateConfig) -> LoadedBenchmark:
     found.warn_of_other_files()
     judged = {problem.id: rules.judged(problem) for problem in loaded.problems}
     problems = tuple(
-        _as_asked(problem, rules.fields_of(problem), benchmark, config.instruction)
+        _with_instruction(problem, rules.fields_of(problem), benchmark, config.instruction)
         for problem in loaded.problems
     )
     return LoadedBenchmark(
@@ -144,7 +144,7 @@ def _wrong_number(found: FoundBenchmark, count: int) -> InputError:
 
 @dataclass(frozen=True, slots=True)
 class _Rules:
-    """Which judge judges a problem."""
+    """Selects the judge of each problem."""
 
     benchmark: Benchmark
     source: ProblemSource
@@ -191,7 +191,7 @@ class _Rules:
         return JudgedProblem(judge, str(self._reference(judge, problem)))
 
 
-def _as_asked(
+def _with_instruction(
     problem: Problem, fields: dict[str, Any], benchmark: Benchmark, instruction: str | None
 ) -> Problem:
     """Return the problem with the choices that it lacks, and the instruction."""

@@ -19,8 +19,6 @@ from tessy.runtime.terminal import facts_table, visible
 from tessy.storage.run_reader import EVALUATIONS, iter_failed_rows, iter_rows, read_config
 
 SCORES = "scores.json"
-
-
 PLANNED = "planned_samples"  # in the options of config.json, per session
 
 

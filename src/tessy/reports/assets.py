@@ -24,7 +24,7 @@ def render(
 ) -> str:
     """Render ``page.html.jinja`` of a package, with the shared style and its ``page.css``.
 
-    Before it come the ``page.css`` of the packages in ``styles``.
+    The ``page.css`` of the packages in ``styles`` precede it.
 
     Text is escaped, and control characters are shown as symbols or escapes;
     :class:`~markupsafe.Markup` is inserted unchanged. The page may use no other style and script.

@@ -15,7 +15,7 @@ def is_first_process() -> bool:
 
 
 def reports(error: InputError) -> bool:
-    """Return whether this process prints an error: the first one, or the only one that finds it."""
+    """Return whether this process prints an error: the first, or the only one that raises it."""
     return is_first_process() or isinstance(error, DeviceMemoryError)
 
 

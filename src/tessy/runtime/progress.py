@@ -63,7 +63,7 @@ class ProgressState:
         reasons: Failures by reason, those of earlier processes included.
         most_in_flight: Maximum number of samples in flight in this process.
         ended: Samples finished or failed in this process.
-        complete: Samples in flight that need no more tokens, only their row.
+        complete: Samples in flight whose tokens are generated and whose row is not written.
         waiting_for: What the run waits for, or None.
         servers_down: Returns a message for each role with servers that do not answer at present.
     """

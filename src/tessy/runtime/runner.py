@@ -90,7 +90,7 @@ class JobResult:
 
 
 Release = Callable[[int | None], None]
-"""Frees the place of a job, which generated this many tokens, before the job ends."""
+"""Frees the admission slot of a job, given its generated tokens, before the job ends."""
 
 
 async def _unchanged(result: JobResult) -> JobResult:
@@ -111,7 +111,7 @@ async def run_jobs(
 
     A job that is taken back is cancelled and gets no row, unless its row is being written already.
 
-    ``finish`` completes a result without the place of its job, which the next job takes.
+    ``finish`` completes a result after its job has freed its admission slot.
     ``written`` is called when the row of a job is durable.
 
     Raises:

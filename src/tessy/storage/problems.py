@@ -78,8 +78,7 @@ def load_problems(
     and ``likely_prompts`` those of :class:`FieldMap`. ``skip_bad_rows`` returns faults instead of
     raising them. ``check`` returns why a problem cannot be used, which makes its row bad, or None.
     ``take_trace`` removes the trace from a row and returns it (:mod:`tessy.storage.traces`); the
-    reply is then part of the trace only.
-    ``rows`` reads a file.
+    reply is then no reference. ``rows`` reads a file.
 
     Raises:
         BadRowsError: Rows are unusable; contains the first fault of each.

@@ -61,7 +61,7 @@ def read(path: Path, kind: DirectoryKind) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise RunError(f"{path} cannot be read: {error}; restore it from a copy") from None
     if not isinstance(document, dict) or "schema" not in document:
-        raise _not_a_directory_of(kind, path, f"its {path.name} is of something else")
+        raise _not_a_directory_of(kind, path, f"its {path.name} has another format")
     if document["schema"] != SCHEMA_VERSION:
         raise RunError(
             f"{path}: schema version {document['schema']!r}, but this tessy reads "
@@ -79,7 +79,7 @@ def read(path: Path, kind: DirectoryKind) -> dict[str, Any]:
 
 
 def _not_a_directory_of(kind: DirectoryKind, path: Path, why: str) -> RunError:
-    """Return the error for a folder of another kind, with what to do with one that tessy wrote."""
+    """Return the error for a folder of another kind, with advice for other folders of tessy."""
     folder = path.parent
     if not folder.exists():
         return RunError(f"there is no folder {folder}; check the path: {kind.made_by}")

@@ -184,7 +184,7 @@ class Run(Closeable, Generic[KeyT]):
         self.failed.pop(row.key, None)
 
     async def replace(self, row: KeyedRow[KeyT]) -> None:
-        """Append a row that replaces the one of its key, and wait until it is durable."""
+        """Append a row that replaces the earlier one of its key; returns when it is durable."""
         if row.key not in self.done:
             raise ValueError(f"{row.key} has no row yet")
         await self._rows.append(jsonl.dump_line(row.model_dump()))

@@ -70,8 +70,8 @@ class SynthesisContext:
         renderer: The rows' format, if that model does not generate.
         candidates: Candidates per sample, or per place of a trace, of which one is kept.
         score_by: What ranks the candidates.
-        unfit: What happens where no candidate fits a trace.
-        keeps_answer: The answer of the trace is kept.
+        unfit: Keep the trace's words where no candidate fits, or fail the sample.
+        keeps_answer: Whether the answer of the trace is kept.
     """
 
     backends: dict[Author, RoleBackend]

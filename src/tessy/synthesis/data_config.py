@@ -49,13 +49,12 @@ _NOT_DATA = frozenset(
 
 
 WEIGHT_NAMES = frozenset({"weights", *(f"{author}.weights" for author in AUTHORS)})
-_CHUNK_BYTES = 1 << 20
 
 
 def weight_digests(models: Mapping[Author, ModelConfig]) -> dict[str, str]:
     """Return digests of the weights in local folders of models in this process, by dotted name.
 
-    A folder may hold other weights after another training.
+    A folder keeps its name when its weights are replaced, such as by another training.
 
     Raises:
         ModelError: A file cannot be read.
@@ -72,14 +71,11 @@ def weight_digests(models: Mapping[Author, ModelConfig]) -> dict[str, str]:
 
 
 def _sha256(file: Path) -> str:
-    digest = hashlib.sha256()
     try:
         with file.open("rb") as content:
-            while chunk := content.read(_CHUNK_BYTES):
-                digest.update(chunk)
+            return hashlib.file_digest(content, "sha256").hexdigest()
     except OSError as error:
         raise ModelError(f"{file} cannot be read: {error.strerror}; fix its permissions") from error
-    return digest.hexdigest()
 
 
 def data_config(config: RunOptions) -> dict[str, Any]:
@@ -150,7 +146,7 @@ _DEFAULTS: Mapping[str, tuple[object, ...]] = {
     "answer_by": (None, "student"),
     "system_prompt": (None,),
 }
-# Options of predictors and drafts that a strategy reads which splits traces.
+# Options of predictors and drafts that apply to strategies that split traces.
 _OF_TRACES = frozenset(
     {"cut", "lexicon", "student.predictor", "student.window", "student.draft_tokens"}
 )

@@ -12,7 +12,7 @@ from tessy.storage.run_config import RowKind
 from tessy.storage.run_reader import TRAJECTORIES
 
 Finish = Callable[[JobResult, Callable[[], None]], Awaitable[JobResult]]
-"""Makes the row of a result. It calls its second argument wherever it can be interrupted."""
+"""Returns a result with its row; calls its second argument wherever it can be interrupted."""
 
 
 async def _unchanged(result: JobResult, checkpoint: Callable[[], None]) -> JobResult:

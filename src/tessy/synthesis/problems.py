@@ -77,8 +77,8 @@ class ChangedProblems:
                 return
         turns = dumps([turn.model_dump() for turn in problem.messages])[:-1]
         ends = (b"]", b', {"role": "assistant"')  # of a failure, and of a row with a response
-        asked = problem.messages[-1].role == "user"
-        if asked and any(b'"messages": ' + turns + end in line.content for end in ends):
+        from_user = problem.messages[-1].role == "user"
+        if from_user and any(b'"messages": ' + turns + end in line.content for end in ends):
             return  # parsing a long row is slow
         try:
             messages = [Message(**turn) for turn in json.loads(line.content)["messages"]]

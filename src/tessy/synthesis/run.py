@@ -125,8 +125,8 @@ def _recorded_options(config: RunConfig, output: RunOutput) -> dict[str, Any]:
 def _weights(config: RunConfig, recorded: Mapping[str, Any]) -> dict[str, Any]:
     """Return digests of the models' weights in this process.
 
-    A run that will be resumed keeps those of models that are on servers now; if it recorded none,
-    as an older version, it has none.
+    A resumed run keeps the recorded digests of models that are now on servers. A run of a version
+    that recorded none stays without.
     """
     found = weight_digests(models(config))
     if not recorded:

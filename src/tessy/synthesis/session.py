@@ -127,7 +127,7 @@ class SynthesisSession:
             return state.in_flight
 
     async def _state_cost(self, context: SynthesisContext) -> None:
-        """Log what a sample of a strategy that reads traces costs."""
+        """Log the expected cost of a sample, if the strategy reads traces."""
         if all_strategies()[context.strategy].reads_traces:
             predictor = context.predictors["student"]
             problems = self.loaded.problems
@@ -216,17 +216,17 @@ class SynthesisSession:
             self.result.slots = sum(1 for _ in takewhile(gate.try_admit, remaining))
 
     def _report_short_context(self, result: JobResult, context: SynthesisContext) -> None:
-        """Warn once if a sample failed at less than its token limits, because the context ended."""
+        """Warn once if the context was too short for the token limits of a failed sample."""
         failure = result.failure
         if self._short_context or not isinstance(failure, Failure) or failure.reason != "budget":
             return
         tokens = context.backends[context.answering].context_tokens
-        wanted = context.thinking_tokens + context.answer_tokens
+        limits = context.thinking_tokens + context.answer_tokens
         thinking = failure.tokens.student + failure.tokens.teacher
         at_limit = thinking >= context.thinking_tokens or failure.tokens.answer >= (
             context.answer_tokens
         )
-        if tokens is None or tokens >= wanted or at_limit:
+        if tokens is None or tokens >= limits or at_limit:
             return
         self._short_context = True
         log.warning(
@@ -234,7 +234,7 @@ class SynthesisSession:
             "longer samples fail (%s), %s/%d is the first",
             context.answering,
             tokens,
-            wanted,
+            limits,
             reason_label("budget"),
             failure.id,
             failure.sample,

@@ -1,4 +1,4 @@
-"""One request's draft on its way into the machine that cuts it: its chunks and predictions.
+"""Passes the chunks and predictions of a request to the machine that cuts its draft.
 
 Everything runs in callbacks, because waking the sample's task for every token is too slow.
 """
@@ -17,7 +17,7 @@ from tessy.synthesis.prefetch import HandoverPrefetch
 
 
 class SpanMachine(Protocol):
-    """What receives a draft and cuts it: a cooperation, or a single draft."""
+    """State machine that receives a draft and cuts it: a cooperation, or a single draft."""
 
     @property
     def over(self) -> bool:

@@ -28,7 +28,7 @@ class _DraftEnd(NamedTuple):
 
 
 class TurnText(Protocol):
-    """The kept text that a turn continues, and what the turn counts in it."""
+    """The kept text that a turn continues, and its counters that the turn increments."""
 
     text: str
     mid_word_handovers: int

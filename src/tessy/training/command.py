@@ -51,7 +51,7 @@ _EXIT_INPUT_ERROR = 2
 _EXIT_INTERRUPTED = 130
 _LIBRARIES = ("torch", "accelerate", "datasets", "matplotlib", "peft", "trl")
 _VERSIONS = ("transformers", "tokenizers", "torch", "accelerate", "trl", "peft")
-_RESULT_OPTIONS = (*("epochs", "batch", "lora_rank", "max_tokens", "packing", "seed"),)
+_RESULT_OPTIONS = ("epochs", "batch", "lora_rank", "max_tokens", "packing", "seed")
 _SMALL = 50_000_000  # parameters; more threads than one only slow such a model down
 _RECORD, _CARD = "sft.json", "README.md"
 _KIND = DirectoryKind(
@@ -96,9 +96,10 @@ def sft(options: SftConfig, console: Console | None = None) -> int:
 
 
 def _interrupt_once() -> None:
-    """Ignore all interruptions but the first: a launcher passes on what the terminal sent to all.
+    """Ignore interruptions after the first in a process of a launcher.
 
-    The launcher ends a process that does not end by itself.
+    The terminal sends Ctrl-C to all processes, and the launcher sends it to each of them again; it
+    also kills a process that does not end.
     """
 
     def on_signal(number: int, frame: FrameType | None) -> None:
@@ -229,7 +230,7 @@ def _record(options: SftConfig, source: Source, data: TokenFile, out: Path) -> N
         "loss": source.loss,
         "learning_rate": options.highest_learning_rate,
         **{name: getattr(options, name) for name in _RESULT_OPTIONS},
-        # An adapter is resumed on these weights, and a folder may hold others by then.
+        # A resumed adapter needs the same base weights, and a folder can have others by then.
         **weight_digests({"student": ModelConfig(model=source.model)}),
     }
     counts = {name: getattr(data, name) for name in ("rows", "left_out", "tokens", "learned")}

@@ -45,7 +45,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
         schema = pq.read_schema(path)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {cause_of(error)}; check the path") from error
-    except ValueError as error:  # ArrowInvalid, in words about the format
+    except ValueError as error:  # ArrowInvalid, whose text is about the format
         raise InputError(
             f"{path} is not a Parquet file of token ids; pass a run directory, or such a file: "
             f"{_MAKE}"

@@ -196,9 +196,9 @@ def test_a_python_that_another_user_cannot_reach_is_refused(tmp_path: Path):
 
 
 def test_a_python_that_does_not_run_is_refused():
-    with pytest.raises(ConfigError, match="/bin/false is no Python"):
+    with pytest.raises(ConfigError, match="/bin/false is not a working Python"):
         find_interpreter(Path("/bin/false"))
-    with pytest.raises(ConfigError, match="nowhere is no Python"):
+    with pytest.raises(ConfigError, match="nowhere is not a working Python"):
         find_interpreter(Path("/nowhere"))
 
 

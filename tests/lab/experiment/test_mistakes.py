@@ -22,14 +22,14 @@ RIGHT = "Okay, let's see. 5 - 3 = 2. Then 2 * 7 = 4.\nSo 4 + 1 = 5."
     ("thinking", "expected"),
     [
         (RIGHT, None),
-        (RIGHT + " Now 5 + 1 = 6.", "went on"),
+        (RIGHT + " Now 5 + 1 = 6.", "extra steps"),
         ("5 - 3 = 2. 2 * 7 = 4.", "stopped early"),
         ("", "stopped early"),
         ("5 - 3 = 2. 2 * 7 = 9. 9 + 1 = 0.", "wrong fact, never taught"),
         ("5 - 3 = 1. 1 * 7 = 7. 7 + 1 = 8.", "wrong fact, known before"),
-        ("5 - 3 = 2. 3 * 7 = 1. 1 + 1 = 2.", "lost its place"),
-        ("5 - 3 = 2. 2 + 7 = 9. 9 + 1 = 0.", "lost its place"),
-        ("5 - 3 = 2. 5 - 3 = 2. 2 * 7 = 4. 4 + 1 = 5.", "lost its place"),
+        ("5 - 3 = 2. 3 * 7 = 1. 1 + 1 = 2.", "wrong step"),
+        ("5 - 3 = 2. 2 + 7 = 9. 9 + 1 = 0.", "wrong step"),
+        ("5 - 3 = 2. 5 - 3 = 2. 2 * 7 = 4. 4 + 1 = 5.", "wrong step"),
     ],
 )
 def test_the_first_mistake(thinking, expected):

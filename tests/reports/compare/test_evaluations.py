@@ -143,7 +143,7 @@ def test_folders_that_are_no_evaluations_are_named(before: Path, tmp_path: Path)
         with pytest.raises(RunError, match=r"for each checkpoint; pass one .*s/checkpoint-5$"):
             read(evaluated)
     (tmp_path / "config.json").write_text('{"model_type": "qwen3"}')
-    with pytest.raises(RunError, match=r"is not a run: its config.json is of something else"):
+    with pytest.raises(RunError, match=r"is not a run: its config.json has another format"):
         write_report(tmp_path)
 
 

@@ -41,7 +41,7 @@ class Benchmark:
 
     @property
     def has_own_format(self) -> bool:
-        """Whether its files are no files of problems with reference answers."""
+        """Whether its files have a format of their own, not that of files of problems."""
         return self.source is not AnswerSource
 
 

@@ -1,7 +1,7 @@
 """``lcb-v5-window``: LiveCodeBench, release 5 from 2024-08-01 to 2025-02-01.
 
-The period is the one that most reports state; the paper of TESSY states it too, but its scores are
-those of ``lcb-v5``. Source: N. Jain et al., arXiv 2403.07974.
+Most reports state this period. The paper of TESSY states it too, but its scores are those of
+``lcb-v5``. Source: N. Jain et al., arXiv 2403.07974.
 """
 
 from __future__ import annotations

@@ -21,8 +21,8 @@ from tessy.evaluation.judges.base import Judge, Verdict
 _FIELDS = ("reference", "final_answer", "answer")
 _EXACT = 1e-8  # tolerance of a problem without one, as in the data set's own judge
 _SLACK = 1.01  # of a tolerance, as in the data set's own judge
-_MOST_CHARS = 400  # of an answer that is compared as a formula
-_MOST_ITEMS = 16
+_MAX_CHARS = 400  # of an answer that is compared as a formula
+_MAX_ITEMS = 16
 _AROUND = " $.;"
 # A name such as "x", "f(n)", "\\vec{v}_{\\text{max}}", "\\frac{dy}{dx}" or "(x, y)".
 _GROUP = r"\{(?:[^{}]|\{[^{}]*\})*\}"
@@ -74,10 +74,10 @@ def agree(reference: str, answer: str, tolerances: tuple[float, ...] = ()) -> bo
     reference, answer = _bare(reference), _bare(answer)
     if normalize(reference) == normalize(answer):
         return True
-    if len(answer) > _MOST_CHARS:
+    if len(answer) > _MAX_CHARS:
         return False
     expected, found = _items(reference), _items(answer)
-    if 1 <= len(expected) == len(found) <= _MOST_ITEMS:
+    if 1 <= len(expected) == len(found) <= _MAX_ITEMS:
         each = tolerances if len(tolerances) == len(expected) else tolerances[:1] * len(expected)
         if _paired(expected, found, each):
             return True
@@ -146,7 +146,7 @@ def _items(text: str) -> list[str]:
 
 
 def _tolerances(error: object) -> tuple[float, ...]:
-    """Return the tolerances of a problem; none without any."""
+    """Return the tolerances of a problem; empty if it has none."""
     if isinstance(error, int | float) and not isinstance(error, bool):
         error = str(error)
     if not isinstance(error, str):

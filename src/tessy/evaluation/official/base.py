@@ -30,7 +30,7 @@ class OfficialJudge:
         verdicts: Yields the verdicts in its output file; InputError names file, row and field.
             None if its verdicts are not read, because tessy judges all responses.
         next_step: What to do with the exported file, as a sentence.
-        submit: Lets a server at a URL judge rows; returns their verdicts. EngineError if it fails.
+        submit: Submits rows to a server at a URL and returns its verdicts. EngineError if it fails.
     """
 
     name: str
@@ -43,6 +43,6 @@ class OfficialJudge:
     ) = None
 
 
-def is_asked(row: Evaluation) -> bool:
-    """Return whether the official judge has to decide about a row."""
+def needs_verdict(row: Evaluation) -> bool:
+    """Return whether a row needs a verdict of the official judge."""
     return row.outcome == "unjudged" and row.reason is None and row.final_answer is not None

@@ -17,7 +17,7 @@ from tessy.core.registry import find_in_modules
 from tessy.evaluation import official
 from tessy.evaluation.benchmarks.registry import all_benchmarks
 from tessy.evaluation.grading import OUTCOMES
-from tessy.evaluation.official.base import OfficialJudge, OfficialVerdict, is_asked
+from tessy.evaluation.official.base import OfficialJudge, OfficialVerdict, needs_verdict
 from tessy.evaluation.results import SCORES, read_result, result_table
 from tessy.runtime.progress import SteadyConsole
 from tessy.runtime.summary import summarize, wall_seconds
@@ -38,7 +38,7 @@ def judge(config: JudgeConfig) -> int:
     """Write the responses that wait for verdicts, or read verdicts; return the exit code, 0.
 
     Raises:
-        ConfigError: The options do not belong together, or not to this run.
+        ConfigError: The options are incompatible with each other or with the run.
         InputError: The run or the file of verdicts cannot be used; nothing was changed.
         EngineError: The server of the judge failed; nothing was changed.
     """
@@ -73,8 +73,8 @@ def judge(config: JudgeConfig) -> int:
 
 def _submit(config: JudgeConfig, found: OfficialJudge) -> list[OfficialVerdict]:
     if found.submit is None:
-        raise ConfigError(f"--url: {found.name} is no server; pass --export, then --verdicts")
-    rows = [row for row in iter_rows(config.run, EVALUATIONS) if is_asked(row)]
+        raise ConfigError(f"--url: {found.name} is not a server; pass --export, then --verdicts")
+    rows = [row for row in iter_rows(config.run, EVALUATIONS) if needs_verdict(row)]
     return asyncio.run(found.submit(str(config.url), rows))
 
 
@@ -92,7 +92,7 @@ def _judge_of(benchmark: str) -> OfficialJudge:
 def _export(run: Path, found: OfficialJudge, benchmark: str, file: Path) -> int:
     """Write the file, unless it would be empty; return the number of responses in it."""
     every = list(iter_rows(run, EVALUATIONS))
-    rows = [row for row in every if found.verdicts is None or is_asked(row)]
+    rows = [row for row in every if found.verdicts is None or needs_verdict(row)]
     if not any(row.outcome == "unjudged" for row in every) and found.verdicts is not None:
         raise ConfigError(f"no response in {run} waits for a verdict")
     if not rows:
@@ -113,7 +113,7 @@ def _export(run: Path, found: OfficialJudge, benchmark: str, file: Path) -> int:
 def _judge_rows(
     directory: Path, document: dict[str, Any], source: str, verdicts: dict[Key, OfficialVerdict]
 ) -> None:
-    """Write the judged rows, scores and summary of a run; all verdicts are checked before."""
+    """Check all verdicts, then write the judged rows, the scores and the summary of a run."""
     rows = list(iter_rows(directory, EVALUATIONS))
     _check(rows, source, verdicts)
     judged = [_judged(row, verdicts.get(row.key)) for row in rows if row.outcome == "unjudged"]
@@ -144,16 +144,16 @@ def _judge_rows(
 
 def _check(rows: Sequence[Evaluation], source: str, verdicts: dict[Key, OfficialVerdict]) -> None:
     known = {row.key for row in rows}
-    asked = {row.key for row in rows if is_asked(row)}
+    expected = {row.key for row in rows if needs_verdict(row)}
     for name, sample in sorted(verdicts.keys() - known):
         raise InputError(
             f"{source} has a verdict on sample {sample} of {name}, which is not in the run; "
             "pass the verdicts on the responses of this run"
         )
-    for name, sample in sorted(asked - verdicts.keys()):
+    for name, sample in sorted(expected - verdicts.keys()):
         raise InputError(
             f"{source} has no verdict on sample {sample} of {name}, nor on "
-            f"{len(asked - verdicts.keys()) - 1:,} others; judge all exported responses"
+            f"{len(expected - verdicts.keys()) - 1:,} others; judge all exported responses"
         )
 
 
@@ -171,7 +171,7 @@ def _judged(row: Evaluation, verdict: OfficialVerdict | None) -> Evaluation:
 
 def _write_scores(directory: Path) -> None:
     result = read_result(directory).to_json()
-    with suppress(OSError, ValueError, AttributeError, TypeError):  # lost, or not one of ours
+    with suppress(OSError, ValueError, AttributeError, TypeError):  # missing, or of another format
         before = json.loads((directory / SCORES).read_bytes())
         result["benchmark"] = {**before["benchmark"], **result["benchmark"]}
         if "sandbox" in before:

@@ -11,7 +11,7 @@ from typing import Any
 
 from tessy.core.records import Evaluation, EvaluationOutcome
 from tessy.evaluation.official.base import OfficialJudge, OfficialVerdict
-from tessy.evaluation.official.light_cp_verifier import FAILED, results
+from tessy.evaluation.official.light_cp_verifier import FAILED, submit_and_wait
 from tessy.evaluation.official.rows import read_verdicts, sample_of
 from tessy.evaluation.sources.base import text_of
 from tessy.storage.conversations import BadField
@@ -22,7 +22,7 @@ _ACCEPTED = "Accepted"
 
 
 def _export(rows: Sequence[Evaluation]) -> bytes:
-    results = [
+    entries = [
         {
             "problem_id": row.id,
             **{name: row.problem.get(name) or "" for name in ("problem_title", "difficulty")},
@@ -34,7 +34,7 @@ def _export(rows: Sequence[Evaluation]) -> bytes:
         }
         for row in rows
     ]
-    return dumps(results, indent=2) + b"\n"
+    return dumps(entries, indent=2) + b"\n"
 
 
 def _verdict(row: dict[str, Any]) -> OfficialVerdict:
@@ -53,7 +53,7 @@ def _outcome(result: str) -> EvaluationOutcome:
 
 
 async def _submit(url: str, rows: Sequence[Evaluation]) -> list[OfficialVerdict]:
-    found = zip(rows, await results(url, rows), strict=True)
+    found = zip(rows, await submit_and_wait(url, rows), strict=True)
     return [OfficialVerdict(row.key, _outcome(result), result) for row, result in found]
 
 

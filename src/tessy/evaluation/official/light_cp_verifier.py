@@ -17,18 +17,18 @@ from tessy.core.records import Evaluation
 from tessy.storage.jsonl import loads
 
 WAIT_SECONDS = 1.0  # between two requests for results
-PATIENCE_SECONDS = 1800.0  # without any result
+MAX_SILENCE_SECONDS = 1800.0  # without a new result
 _REQUEST_SECONDS = 60.0
 _OK = 200
 _NOT_FOUND = 404
 FAILED = "Judge Failed"  # as the toolkit names an error of the server
 
 
-async def results(url: str, rows: Sequence[Evaluation]) -> list[str]:
+async def submit_and_wait(url: str, rows: Sequence[Evaluation]) -> list[str]:
     """Submit the program of each row; return the results in the same order.
 
     Raises:
-        EngineError: The server cannot be reached, refuses a program, or returns no result for half
+        EngineError: The server cannot be reached, returns an error, or returns no result for half
             an hour.
     """
     limits = aiohttp.ClientTimeout(total=_REQUEST_SECONDS)
@@ -49,9 +49,9 @@ async def results(url: str, rows: Sequence[Evaluation]) -> list[str]:
                     found[number], last = result, loop.time()
             if len(found) == len(rows):
                 return [found[number] for number in range(len(rows))]
-            if loop.time() - last > PATIENCE_SECONDS:
+            if loop.time() - last > MAX_SILENCE_SECONDS:
                 raise EngineError(
-                    f"{url} returned no result for {PATIENCE_SECONDS / 60:.0f} minutes, and "
+                    f"{url} returned no result for {MAX_SILENCE_SECONDS / 60:.0f} minutes, and "
                     f"{len(rows) - len(found)} are missing; check its log and start the command "
                     "again"
                 )
@@ -83,7 +83,9 @@ async def _request(
             if missing and response.status == _NOT_FOUND:
                 return None
             if response.status != _OK:
-                raise EngineError(f"{url}: status {response.status}: {text[:200]}")
+                raise EngineError(
+                    f"{url}: status {response.status}: {text[:200]}; check the server's log"
+                )
     except (aiohttp.ClientError, TimeoutError) as error:
         raise EngineError(
             f"{url} cannot be reached ({error or type(error).__name__}); start LightCPVerifier, or "
@@ -94,11 +96,17 @@ async def _request(
     except ValueError:
         reply = None
     if not isinstance(reply, dict):
-        raise EngineError(f"{url}: expected a JSON object, got {text[:200]!r}")
+        raise EngineError(
+            f"{url}: expected a JSON object, got {text[:200]!r}; check that --url is "
+            "LightCPVerifier"
+        )
     return reply
 
 
 def _field(reply: dict[str, Any] | None, name: str, what: str) -> object:
     if reply is None or reply.get(name) is None:
-        raise EngineError(f"{what}: expected `{name}` in the reply, got {reply!r:.200}")
+        raise EngineError(
+            f"{what}: expected `{name}` in the reply, got {reply!r:.200}; check that --url is "
+            "LightCPVerifier"
+        )
     return reply[name]

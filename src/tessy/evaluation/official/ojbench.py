@@ -13,7 +13,7 @@ from tessy.core.records import Evaluation, EvaluationOutcome
 from tessy.evaluation.official.base import OfficialJudge, OfficialVerdict
 from tessy.evaluation.official.rows import read_verdicts, sample_of
 from tessy.evaluation.sources.base import text_of
-from tessy.evaluation.sources.ojbench import ORIGINAL_ID
+from tessy.evaluation.sources.ojbench import ORIGINAL_ID, original_id
 from tessy.storage.conversations import BadField
 from tessy.storage.jsonl import dump_line
 
@@ -34,9 +34,8 @@ def _prompt(row: Evaluation) -> str:
 
 
 def _verdict(row: dict[str, Any]) -> OfficialVerdict:
-    name, language, verdict = row.get("id"), text_of(row, "language"), text_of(row, "verdict")
-    if isinstance(name, bool) or not isinstance(name, int | str):
-        raise BadField("id", f"expected the id of a problem, got {name!r:.40}")
+    language, verdict = text_of(row, "language"), text_of(row, "verdict")
+    name = original_id(row.get("id"))
     passed = row.get("is_passed")
     if not isinstance(passed, bool):
         raise BadField("is_passed", f"expected true or false, got {passed!r:.40}")

@@ -82,7 +82,7 @@ class KnownVerdict(BaseModel):
 def method_of_solution(code: str, arguments: int) -> str | None:
     """Return the name of the last public method of ``Solution`` with so many arguments.
 
-    None if the program has no such method, or is no Python.
+    None if the program has no such method, or is not Python.
     """
     try:
         tree = ast.parse(code)
@@ -107,7 +107,7 @@ class Comparison(NamedTuple):
 
     @property
     def agrees(self) -> bool:
-        """Whether they are the same. A program that could not be judged has no verdict."""
+        """Whether they are the same; False if the program could not be judged."""
         accepted = self.found.status == "accepted"
         return self.found.status != "judge_error" and accepted == self.known.verdict
 
@@ -136,7 +136,7 @@ async def compare_verdicts(
 
 
 def report(comparisons: Sequence[Comparison]) -> str:
-    """Return the agreement, and what differs."""
+    """Return the agreement, and a line for each differing verdict."""
     n = len(comparisons)
     share = sum(one.agrees for one in comparisons) / n
     low, high = wilson(share, n)
@@ -150,7 +150,7 @@ def report(comparisons: Sequence[Comparison]) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Print the agreement.
+    """Judge the programs of a file and print the agreement.
 
     Returns:
         The exit code: 0; 1 if the agreement is too small; 2 for invalid input; 130 after Ctrl-C.

@@ -1,4 +1,4 @@
-"""Programs written by a model, the tests that they are judged by, and what the judge found."""
+"""Interface of the judge of programs: tests, verdicts, and the judge itself."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ ProgramStatus = Literal[
 class ProgramTest(NamedTuple):
     """A test of a program.
 
-    With ``stdin`` and ``checker``: what the program reads, and what it must write. With
-    ``functional``: the arguments, one JSON value a line, and the result as JSON.
+    With ``stdin`` and ``checker``: the program's input and expected output. With ``functional``:
+    the arguments, one JSON value a line, and the expected result as JSON.
     """
 
     input: str
@@ -60,7 +60,7 @@ class ProgramTests:
 
 
 class ProgramVerdict(NamedTuple):
-    """What the judge found: the status of the first test that failed, or ``accepted``."""
+    """Verdict on a program: the status of the first failed test, or ``accepted``."""
 
     status: ProgramStatus
     test: int | None = None  # index of the test that decided
@@ -88,5 +88,5 @@ class ProgramJudge(Protocol):
         ...
 
     def close(self) -> None:
-        """Stop what is running."""
+        """Stop running programs."""
         ...

@@ -1,4 +1,4 @@
-"""Comparison of what a program writes with what it must write, by the rules of LiveCodeBench.
+"""Comparison of a program's output with the expected output, by the rules of LiveCodeBench.
 
 LiveCodeBench: https://github.com/LiveCodeBench/LiveCodeBench, ``evaluation/testing_util.py``.
 """
@@ -17,10 +17,10 @@ def output_difference(output: str, expected: str) -> str | None:
     White space at the ends of the outputs and of their lines does not count. Lines are the same as
     texts, or as lists of exact decimal numbers.
     """
-    got, wanted = _lines(output), _lines(expected)
-    if len(got) != len(wanted):
-        return f"{len(got)} lines instead of {len(wanted)}"
-    for number, (line, reference) in enumerate(zip(got, wanted, strict=True), 1):
+    found, references = _lines(output), _lines(expected)
+    if len(found) != len(references):
+        return f"{len(found)} lines instead of {len(references)}"
+    for number, (line, reference) in enumerate(zip(found, references, strict=True), 1):
         if line != reference and not _same_numbers(line, reference):
             return f"line {number}: {shortened(line)!r} instead of {shortened(reference)!r}"
     return None
@@ -33,13 +33,13 @@ def result_difference(result: str, expected: object) -> str | None:
     """
     try:
         same = bool(json.loads(result) == expected)
-    except (ValueError, RecursionError):  # what a program writes need not be JSON
+    except (ValueError, RecursionError):  # a program can write any text
         same = False
     return None if same else f"{shortened(result)} instead of {shortened(json.dumps(expected))}"
 
 
 def shortened(text: str) -> str:
-    """Return a text as a message shows it."""
+    """Return a text shortened for a message."""
     return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
 
 

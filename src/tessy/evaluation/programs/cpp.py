@@ -1,4 +1,4 @@
-"""Programs and checkers in C++: compiled in the sandbox, because a compiler runs what it reads."""
+"""Programs and checkers in C++; sources are untrusted, so the compiler runs in the sandbox."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tessy.evaluation.sandbox.base import Execution, Limits, SandboxCommand, San
 from tessy.storage.atomic import new_file
 
 _FLAGS = "-O2 -pipe -std=gnu++17"
-# The executable comes back on standard output, so that no folder of ours is writable.
+# The executable is read from standard output, so the sandbox needs no writable host folder.
 _COMPILE = f'g++ {_FLAGS} -o "$TMPDIR/program" main.cpp && cat "$TMPDIR/program"'
 COMPILE_LIMITS: Final = Limits(
     cpu_seconds=30, memory_mib=2048, address_space_mib=4096, disk_mib=512
@@ -37,9 +37,9 @@ class Compiler:
     """Compiles programs and checkers. Thread-safe.
 
     Attributes:
-        sandbox: Where the compiler runs.
-        folder: Checkers are kept here, so that a checker is compiled only once.
-        testlib: The header that checkers include.
+        sandbox: Sandbox of the compiler.
+        folder: Cache of compiled checkers.
+        testlib: Path of testlib.h, which checkers include.
         limits: Limits of the compiler.
     """
 
@@ -81,17 +81,17 @@ class Compiler:
         header = read_testlib(self.testlib) if _INCLUDES_TESTLIB.search(code) else b""
         parts = [code, header, compiler_version().encode(), _COMPILE.encode()]
         key = hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
-        made = self.folder / key
+        compiled = self.folder / key
         with self._locks[key]:
-            if not made.exists():
+            if not compiled.exists():
                 (box / "testlib.h").write_bytes(header)
                 try:
                     program = self._compile(code, box, stop)
                 except CompileError as error:
                     raise SandboxError(f"the checker {source} does not compile: {error}") from error
-                with new_file(made) as partial:
+                with new_file(compiled) as partial:
                     partial.write_bytes(program)
-        return made
+        return compiled
 
     def _compile(self, code: bytes, box: Path, stop: threading.Event) -> bytes:
         compiler_version()
@@ -121,8 +121,8 @@ def compiler_version() -> str:
     """
     if not shutil.which("g++"):
         raise ConfigError("programs in C++ need g++ (Debian: `apt-get install g++`)")
-    told = subprocess.run(["g++", "-dumpfullversion"], capture_output=True, text=True, check=True)
-    return told.stdout.strip()
+    shown = subprocess.run(["g++", "-dumpfullversion"], capture_output=True, text=True, check=True)
+    return shown.stdout.strip()
 
 
 def read_testlib(path: Path) -> bytes:
@@ -141,21 +141,21 @@ def read_testlib(path: Path) -> bytes:
 
 
 def cache_folder() -> Path:
-    """Return the folder for files that can be made again."""
+    """Return the user's folder for cached files."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "tessy"
 
 
 def default_testlib() -> Path:
     """Return the path of testlib.h: ``$TESSY_TESTLIB``, or where scripts/fetch-testlib puts it."""
-    told = os.environ.get("TESSY_TESTLIB")
-    return Path(told) if told else cache_folder() / "testlib.h"
+    path = os.environ.get("TESSY_TESTLIB")
+    return Path(path) if path else cache_folder() / "testlib.h"
 
 
 def cpp_limits(seconds: float, memory_mib: int) -> Limits:
     """Return the limits of a program in C++.
 
-    Its memory limit is one of resident memory, because large arrays that are never used do not
-    count for the official judges. The address space is limited in case that it grows too fast.
+    The memory limit is one of resident memory, because unused parts of large arrays do not count
+    for the official judges. The address space is limited because resident memory is only polled.
     """
     return Limits(seconds, memory_mib, 2 * memory_mib + 256, stack_mib=memory_mib)

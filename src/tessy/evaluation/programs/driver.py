@@ -1,8 +1,8 @@
 """Runs the program in ``main.py`` as the main module of a Python without tessy.
 
 The judge copies this file next to the program, and a main module that calls :func:`start`. It runs
-in the sandbox, in the process of the program, so the judge trusts nothing that it writes: the
-expected result is never here.
+in the sandbox, in the process of the program, so its output is untrusted, and it never has the
+expected result.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ def start(nonce: str, function: str | None) -> None:
 
 def _call(code: CodeType, space: dict[str, Any], nonce: str, function: str) -> None:
     """Call a function of the program and write its result."""
-    # Taken before the program can replace them, so that it does not break them by accident.
+    # Bound before the program runs, which may replace them.
     dumps, write, leave, output = json.dumps, os.write, os._exit, os.dup(1)
     arguments = [json.loads(line) for line in sys.stdin.read().split("\n")]
-    space["__name__"] = "solution"  # what is below `if __name__ == "__main__"` reads an input
+    space["__name__"] = "solution"  # code below `if __name__ == "__main__"` would read the input
     exec(code, space)  # noqa: S102
     owner = space["Solution"]() if "Solution" in space else None
     result = (space[function] if owner is None else getattr(owner, function))(*arguments)

@@ -1,4 +1,4 @@
-"""Runs side by side, and runs alone."""
+"""Shared and exclusive runs: a time limit that is nearly met is measured without other load."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ class StoppedError(Exception):
 
 
 class RunGate:
-    """Lets runs pass side by side, or one at a time. Thread-safe.
+    """A readers-writer lock for runs, which share it or hold it alone. Thread-safe.
 
-    A run that measures time alone waits until all others have ended, and no other begins before.
+    Once a run waits to hold it alone, no other run begins.
     """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._running = 0
-        self._wait_to_be_alone = 0
+        self._waiting_alone = 0
 
     @contextmanager
     def together(self, stop: threading.Event) -> Iterator[None]:
-        """Wait while a run is alone or waits for it. Raises StoppedError if ``stop`` is set."""
+        """Share the lock, after exclusive runs. Raises StoppedError if ``stop`` is set."""
         with self._changed:
-            self._wait(lambda: self._wait_to_be_alone == 0, stop)
+            self._wait(lambda: self._waiting_alone == 0, stop)
             self._running += 1
         try:
             yield
@@ -40,13 +40,13 @@ class RunGate:
 
     @contextmanager
     def alone(self, stop: threading.Event) -> Iterator[None]:
-        """Wait until no other run is left. Raises StoppedError if ``stop`` is set."""
+        """Hold the lock alone, after all other runs. Raises StoppedError if ``stop`` is set."""
         with self._changed:
-            self._wait_to_be_alone += 1
+            self._waiting_alone += 1
             try:
                 self._wait(lambda: self._running == 0, stop)
             except StoppedError:
-                self._wait_to_be_alone -= 1
+                self._waiting_alone -= 1
                 self._changed.notify_all()
                 raise
             self._running += 1
@@ -54,7 +54,7 @@ class RunGate:
             yield
         finally:
             with self._changed:
-                self._wait_to_be_alone -= 1
+                self._waiting_alone -= 1
             self._leave()
 
     def _leave(self) -> None:
@@ -71,7 +71,7 @@ class RunGate:
 
 @dataclass(frozen=True)
 class GatedSandbox:
-    """A sandbox whose runs pass a gate."""
+    """A sandbox with shared and exclusive runs."""
 
     sandbox: Sandbox
     _gate: RunGate = field(default_factory=RunGate)

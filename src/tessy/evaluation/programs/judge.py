@@ -27,7 +27,7 @@ _VERSION = "1"  # changes whenever a verdict may change
 
 
 class ProcessJudge:
-    """Judges a program by what a process of it writes."""
+    """Judges programs by the output of their processes."""
 
     def __init__(self, opened: OpenedSandbox, *, workers: int) -> None:
         """Create the judge.
@@ -47,7 +47,7 @@ class ProcessJudge:
 
     @property
     def version(self) -> str:
-        """Versions of the judge and of all that a verdict depends on."""
+        """Versions of the judge, the sandbox, the interpreter and the compiler."""
         parts = [self._opened.sandbox.name, f"Python {self._opened.interpreter.version}"]
         with suppress(ConfigError):
             parts.append(f"g++ {compiler_version()}")
@@ -95,7 +95,7 @@ def open_judge(*, workers: int, allow_unsafe: bool, python: Path | None = None) 
         python: The Python of programs; None: that of the system.
 
     Raises:
-        ConfigError: No sandbox works. The message says why, and what to install.
+        ConfigError: No sandbox works. The message states why, and what to install.
     """
     opened = open_sandbox(allow_unsafe=allow_unsafe, python=python)
     return ProcessJudge(opened, workers=workers)

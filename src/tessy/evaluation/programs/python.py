@@ -1,4 +1,4 @@
-"""Programs in Python: what runs in the sandbox, and what the judge reads from it."""
+"""Programs in Python: the files in the sandbox, and the output of the driver."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MAIN = "run.py"
 
 @dataclass(frozen=True, slots=True)
 class PythonProgram:
-    """A program in a box.
+    """A program and its driver, written into a folder of the sandbox.
 
     Attributes:
         argv: Its command line.
@@ -71,7 +71,7 @@ def place_python(
     (box / "driver.py").write_bytes(Path(driver.__file__).read_bytes())
     start = f"import driver\ndriver.start({nonce!r}, {function!r})\n"
     (box / _MAIN).write_text(start, "utf-8")
-    # The environment's hash seed counts, so no -I; the user's own packages do not, hence -s.
+    # -I would ignore the hash seed of the environment; -s excludes packages of the user.
     return PythonProgram([str(interpreter.path), "-s", _MAIN], nonce)
 
 

@@ -32,11 +32,11 @@ _CPP_NAME = "program"
 
 
 class _Undecided(Exception):
-    """Nothing can be said about the program; the message says why."""
+    """The program could not be judged; the message states why."""
 
 
 class _Rejected(Exception):
-    """The verdict about a program that is not accepted."""
+    """The verdict on a program that is not accepted."""
 
     def __init__(self, status: ProgramStatus, detail: str) -> None:
         super().__init__(detail)
@@ -48,7 +48,7 @@ class ProgramRunner:
     """Judges programs. Thread-safe.
 
     Attributes:
-        sandbox: Where programs, compilers and checkers run.
+        sandbox: Sandbox of programs, compiler and checkers.
         interpreter: The Python of programs.
         compiler: Compiles programs and checkers.
         folder: Folder for files of programs, accessible to every user.
@@ -84,7 +84,7 @@ class ProgramRunner:
         return ProgramVerdict("accepted")
 
     def check_sandbox(self, folder: Path, stop: threading.Event) -> None:
-        """Return if the sandbox still starts programs; raises SandboxError otherwise."""
+        """Check that the sandbox still starts programs; raises SandboxError if it does not."""
         command = SandboxCommand([str(self.interpreter.path), "-c", ""], folder)
         if not self.sandbox.run(command, python_limits(60, 1024), stop).succeeded:
             raise SandboxError(f"{self.interpreter.path} does not run in the sandbox any more")
@@ -140,7 +140,7 @@ class _Program:
         path.chmod(0o755)
 
     def judge(self, test: ProgramTest) -> None:
-        """Return if the program passes a test; raises the verdict otherwise."""
+        """Run a test; raises the verdict if the program fails it."""
         if self._tests.kind == "functional":
             self._judge_result(test)
             return
@@ -153,7 +153,7 @@ class _Program:
             raise _Rejected("wrong_answer", difference)
 
     def _judge_result(self, test: ProgramTest) -> None:
-        """Compare the result of a function. Only here, where the program does not run."""
+        """Compare the result of a function, outside of the program's process."""
         assert self._python is not None
         lines = test.input.removesuffix("\n").split("\n")
         try:
@@ -209,15 +209,15 @@ class _Program:
         return _Rejected(status, f"exit status {execution.exit_code}: {last[:200]}".rstrip(": "))
 
     def _check(self, test: ProgramTest, output: bytes) -> None:
-        """Let the checker decide about an output."""
+        """Run the checker on an output; raises the verdict if it rejects the output."""
         assert self._tests.checker is not None
         box = self._folder / "checker"
         if not box.exists():
             source = _subfolder(self._folder, "checker-source")
-            made = self._runner.compiler.checker(self._tests.checker, source, self._stop)
-            shutil.copyfile(made, _subfolder(self._folder, "checker") / "checker")
+            compiled = self._runner.compiler.checker(self._tests.checker, source, self._stop)
+            shutil.copyfile(compiled, _subfolder(self._folder, "checker") / "checker")
             (box / "checker").chmod(0o755)
-        # Files of the judge, not those of the program, which could have changed them.
+        # Written by the judge: the program could have changed its own copies.
         (box / "input").write_bytes(test.input.encode())
         (box / "output").write_bytes(output)
         (box / "expected").write_bytes(test.expected.encode())
@@ -232,9 +232,9 @@ class _Program:
 
 
 def _subfolder(folder: Path, name: str) -> Path:
-    made = folder / name
-    made.mkdir(mode=0o755)
-    return made
+    subfolder = folder / name
+    subfolder.mkdir(mode=0o755)
+    return subfolder
 
 
 def _near_limit(execution: Execution, limits: Limits) -> bool:

@@ -1,4 +1,4 @@
-"""A problem whose answer is a program: where the program is, and what judges it."""
+"""Problems whose answer is a program: how it is extracted, and which tests judge it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ProgramTask:
     digest: str = ""
 
     def title(self, judge: str) -> str:
-        """Return name and version of what decides, given the version of the program judge."""
+        """Return name and version of the deciding judge, given that of the program judge."""
         if self.tests is None:
             return f"official {VERSION} ({self.official})"
         kind = "testlib" if self.tests.kind == "checker" else "tests"

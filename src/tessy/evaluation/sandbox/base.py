@@ -20,8 +20,8 @@ Ended = Literal[
     "stopped",  # the caller stopped it
 ]
 
-# A program that ends within this share above its CPU limit is near the limit: it is killed only
-# above, so that the judge can measure it again.
+# Share of the CPU limit by which a program may exceed it before it is killed, so that the judge can
+# measure again a program that is near the limit.
 _GRACE = 0.25
 
 
@@ -38,7 +38,7 @@ class Limits:
         memory_mib: Resident memory of all its processes, in MiB.
         address_space_mib: Address space of a process, in MiB.
         stack_mib: Stack of the main thread, in MiB; also that of other threads by default.
-        output_mib: Bytes on standard output and standard error, in MiB.
+        output_mib: Output on standard output and standard error together, in MiB.
         disk_mib: Size of the temporary folder, in MiB.
         processes: Number of processes and threads.
     """
@@ -58,7 +58,7 @@ class Limits:
 
     @property
     def killed_at_cpu_seconds(self) -> float:
-        """CPU time above which a program is not near its limit any more, and is killed."""
+        """CPU time above which a program is killed: the limit and a margin for a second run."""
         return (1 + _GRACE) * self.cpu_seconds
 
     @property
@@ -66,7 +66,7 @@ class Limits:
         """Limits that the kernel enforces for each process, by their name in ``prlimit``."""
         return {
             "as": self.address_space_mib << 20,
-            "cpu": math.ceil(self.killed_at_cpu_seconds) + 1,  # in case that nothing watches
+            "cpu": math.ceil(self.killed_at_cpu_seconds) + 1,  # in case the supervisor fails
             "nproc": self.processes,
             "fsize": self.disk_mib << 20,
             "stack": self.stack_mib << 20,
@@ -106,7 +106,7 @@ class Execution:
         cpu_seconds: CPU time of all its processes.
         wall_seconds: Time from start to end.
         stdout: Standard output.
-        stderr: The end of standard error.
+        stderr: The last 4 KiB of standard error.
     """
 
     ended: Ended
@@ -132,7 +132,7 @@ class Sandbox(Protocol):
 
     @property
     def gaps(self) -> Sequence[str]:
-        """What a program can do although a program of a benchmark must not be able to."""
+        """What a program can do although a sandbox should prevent it."""
         ...
 
     def run(self, command: SandboxCommand, limits: Limits, stop: threading.Event) -> Execution:

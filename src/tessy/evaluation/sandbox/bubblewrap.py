@@ -34,7 +34,7 @@ class Bubblewrap:
     """A sandbox of Linux namespaces, for root and other users."""
 
     def __init__(self, interpreter: Interpreter, seccomp: bytes | None) -> None:
-        """Look for the programs that it needs.
+        """Check that the required programs are installed.
 
         Args:
             interpreter: The Python to show to programs.
@@ -46,10 +46,10 @@ class Bubblewrap:
         for program, package in _NEEDED.items():
             if not shutil.which(program):
                 raise SandboxError(f"`{program}` is missing (`apt-get install {package}`)")
-        told = subprocess.run(["bwrap", "--version"], capture_output=True, text=True, check=False)
-        version = re.fullmatch(r"bubblewrap (\S+)\n", told.stdout)
+        shown = subprocess.run(["bwrap", "--version"], capture_output=True, text=True, check=False)
+        version = re.fullmatch(r"bubblewrap (\S+)\n", shown.stdout)
         if version is None:
-            raise SandboxError(f"`bwrap --version` fails: {told.stderr.strip()}")
+            raise SandboxError(f"`bwrap --version` fails: {shown.stderr.strip()}")
         self._name = f"bubblewrap {version[1]}" + (" with seccomp" if seccomp else "")
         self._seccomp = seccomp
         self._installation = tuple(_installation(interpreter))
@@ -62,7 +62,7 @@ class Bubblewrap:
 
     @property
     def gaps(self) -> Sequence[str]:
-        """Nothing that is known."""
+        """Empty: no gaps are known."""
         return ()
 
     def run(self, command: SandboxCommand, limits: Limits, stop: threading.Event) -> Execution:
@@ -83,7 +83,7 @@ class Bubblewrap:
 
 
 def _other_user() -> Sequence[str]:
-    """Return the command that changes the user, because limits do not bind root."""
+    """Return the command prefix that changes the user, because limits do not bind root."""
     if os.geteuid() != 0:
         return []
     change = [
@@ -96,14 +96,14 @@ def _other_user() -> Sequence[str]:
 
 
 def _system() -> Sequence[str]:
-    """Return the options for what all programs see."""
+    """Return the options that mount the system's folders."""
     options = ["--ro-bind", "/usr", "/usr"]
     for folder in SYSTEM_FOLDERS:
         if folder.is_symlink():
             options += ["--symlink", os.readlink(folder), str(folder)]
         elif folder.exists():
             options += ["--ro-bind", str(folder), str(folder)]
-    # Debian's numpy finds its libraries by the former, libraries in /usr/local by the latter.
+    # The dynamic linker needs the former for Debian's numpy, the latter for /usr/local.
     for name in ("/etc/alternatives", "/etc/ld.so.cache"):
         options += ["--ro-bind-try", name, name]
     return options
@@ -116,13 +116,13 @@ def _installation(interpreter: Interpreter) -> Iterator[str]:
 
 
 def _parents(folder: Path) -> Iterator[str]:
-    """Yield the options for the parents of a folder, which only their owner could enter else."""
+    """Yield the options that create the parents of a folder, accessible to every user."""
     for parent in [*folder.parents][-2::-1]:
         yield from ("--perms", "0755", "--dir", str(parent))
 
 
 def _temporary(limits: Limits) -> Sequence[str]:
-    """Return the options for folders in memory."""
+    """Return the options that mount folders in memory."""
     options = ["--proc", "/proc", "--dev", "/dev"]
     for folder in ("/dev/shm", "/tmp"):
         size = str(limits.disk_mib << 20)

@@ -31,10 +31,10 @@ except OSError:
 """
 _READ = """
 import json, os, sys
-told = json.load(sys.stdin)
-if told["variable"] not in os.environ:
+target = json.load(sys.stdin)
+if target["variable"] not in os.environ:
     try:
-        open(told["folder"] + "/secret").read()
+        open(target["folder"] + "/secret").read()
     except OSError:
         print("denied")
 """
@@ -55,7 +55,7 @@ except OSError:
 
 
 class _Check(NamedTuple):
-    """A program, and whether its outcome is as it must be."""
+    """A program, and a test of its outcome."""
 
     code: str
     passed: Callable[[Execution], bool]
@@ -66,7 +66,7 @@ def _denied(one: Execution) -> bool:
     return one.succeeded and one.stdout == b"denied\n"
 
 
-# Without these no verdict means anything.
+# Every verdict depends on these.
 VERDICTS: Mapping[str, _Check] = {
     "accepted": _Check("print(41 + 1)", lambda one: one.succeeded and one.stdout == _ANSWER),
     "wrong_answer": _Check("print(41)", lambda one: one.succeeded and one.stdout != _ANSWER),
@@ -78,7 +78,7 @@ VERDICTS: Mapping[str, _Check] = {
         f"x = bytearray({4 * _MEMORY_MIB} << 20)", lambda one: b"MemoryError" in one.stderr
     ),
 }
-# Without these a program can harm the machine, or find the expected output.
+# These protect the machine, and the expected output from the program.
 PROTECTION: Mapping[str, _Check] = {
     "no_network": _Check(_CONNECT, _denied),
     "no_secret": _Check(_READ, _denied),
@@ -94,7 +94,7 @@ def run_canaries(sandbox: Sandbox, interpreter: Interpreter) -> Mapping[str, boo
         SandboxError: The sandbox cannot start a program.
     """
     checks = {**VERDICTS, **PROTECTION}
-    with _reachable_things() as told, tempfile.TemporaryDirectory(prefix="tessy-") as folder:
+    with _targets() as targets, tempfile.TemporaryDirectory(prefix="tessy-") as folder:
         os.chmod(folder, 0o755)
 
         def passes(name: str) -> bool:
@@ -102,7 +102,7 @@ def run_canaries(sandbox: Sandbox, interpreter: Interpreter) -> Mapping[str, boo
             box.mkdir(mode=0o755)
             (box / "main.py").write_text(checks[name].code, "utf-8")
             argv: Sequence[str] = [str(interpreter.path), "-s", "main.py"]
-            command = SandboxCommand(argv, box, json.dumps(told).encode())
+            command = SandboxCommand(argv, box, json.dumps(targets).encode())
             limits = Limits(checks[name].cpu_seconds, _MEMORY_MIB, _MEMORY_MIB)
             return checks[name].passed(sandbox.run(command, limits, threading.Event()))
 
@@ -111,8 +111,8 @@ def run_canaries(sandbox: Sandbox, interpreter: Interpreter) -> Mapping[str, boo
 
 
 @contextmanager
-def _reachable_things() -> Iterator[Mapping[str, object]]:
-    """Yield what a program without a sandbox reaches."""
+def _targets() -> Iterator[Mapping[str, object]]:
+    """Yield a port, a folder, a variable and a process that a program can reach if unprotected."""
     folder = tempfile.mkdtemp(prefix="tessy-")
     variable = f"TESSY_CANARY_{secrets.token_hex(8).upper()}"
     os.environ[variable] = "secret"

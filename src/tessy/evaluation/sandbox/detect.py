@@ -14,7 +14,7 @@ from tessy.evaluation.sandbox.interpreter import Interpreter, find_interpreter
 from tessy.evaluation.sandbox.landlock import Landlock
 from tessy.evaluation.sandbox.seccomp import NoFilterError, build_filter
 
-_INSIST = "or pass --allow-unsafe-judging, and programs can read and change the files of your user"
+_UNSAFE = "or pass --allow-unsafe-judging, which lets programs read and change your user's files"
 
 Backend = Callable[[], Sandbox]
 
@@ -51,7 +51,7 @@ def open_sandbox(*, allow_unsafe: bool, python: Path | None = None) -> OpenedSan
         python: The Python of programs; None: that of the system.
 
     Raises:
-        ConfigError: No sandbox works. The message says why, and what to install.
+        ConfigError: No sandbox works. The message states why, and what to install.
     """
     interpreter = find_interpreter(python)
     reasons = []
@@ -69,7 +69,7 @@ def open_sandbox(*, allow_unsafe: bool, python: Path | None = None) -> OpenedSan
         "programs of a model are run in a sandbox only, and none works on this machine:\n"
         + "\n".join(reasons)
         + "\nInstall bubblewrap (Debian: `apt-get install bubblewrap`)"
-        + ("" if allow_unsafe else f"; {_INSIST}")
+        + ("" if allow_unsafe else f"; {_UNSAFE}")
     )
 
 
@@ -82,7 +82,7 @@ def sandbox_filter() -> bytes | None:
 
 
 def unprotected(interpreter: Interpreter) -> Sandbox:
-    """Return limits without protection of files."""
+    """Return a sandbox of limits and, if available, the filter of system calls only."""
     return Landlock(interpreter, sandbox_filter(), restrict_files=False)
 
 

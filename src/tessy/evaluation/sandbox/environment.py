@@ -1,4 +1,4 @@
-"""What the environment of a program is, in every sandbox."""
+"""User, folders and variables of a program, the same in every sandbox."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 UNPRIVILEGED_USER = 65534
 
-# Besides /usr. On most systems they are links into it.
+# Readable besides /usr; on most systems they are links into it.
 SYSTEM_FOLDERS = tuple(map(Path, ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")))
 
 
@@ -18,7 +18,7 @@ def program_environment(temporary: str) -> Mapping[str, str]:
         "HOME": temporary,
         "TMPDIR": temporary,
         "LANG": "C.UTF-8",
-        "PYTHONHASHSEED": "0",  # the same verdict again
+        "PYTHONHASHSEED": "0",  # reproducible verdicts
         # A thread for each core would count against the limits of processes and memory.
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",

@@ -1,4 +1,4 @@
-"""The Python that runs programs, and the folders that a sandbox must show to it."""
+"""The Python that runs programs, and the folders that a sandbox must make readable."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tessy.core.errors import ConfigError
 
-# Not the interpreter of this process: it may lie in a folder that other users cannot enter.
+# The interpreter of this process may lie in a folder that other users cannot enter.
 _USUAL = (Path("/usr/bin/python3"), Path("/usr/local/bin/python3"))
 _PROBE = """
 import json, platform, sys
@@ -20,12 +20,12 @@ print(json.dumps([platform.python_version(), sys.prefix, sys.base_prefix, sys.ex
 
 @dataclass(frozen=True, slots=True)
 class Interpreter:
-    """A Python.
+    """A Python interpreter.
 
     Attributes:
-        path: The program.
-        version: Its version.
-        folders: Its installation, without what is below ``/usr``.
+        path: The executable.
+        version: Version, such as ``3.11.2``.
+        folders: Folders of its installation outside of ``/usr``.
     """
 
     path: Path
@@ -50,7 +50,7 @@ def find_interpreter(path: Path | None = None) -> Interpreter:
             [found, "-I", "-c", _PROBE], capture_output=True, text=True, check=True, timeout=60
         )
     except (OSError, subprocess.SubprocessError) as error:
-        raise ConfigError(f"{found} is no Python that runs: {error}") from error
+        raise ConfigError(f"{found} is not a working Python: {error}; reinstall it") from error
     version, *folders, executable = json.loads(ran.stdout)
     folders = sorted({Path(folder) for folder in folders})
     outside = [folder for folder in folders if not folder.is_relative_to("/usr")]

@@ -47,7 +47,7 @@ class Landlock:
     def __init__(
         self, interpreter: Interpreter, seccomp: bytes | None, *, restrict_files: bool = True
     ) -> None:
-        """Look for what it needs.
+        """Check the requirements.
 
         Args:
             interpreter: The Python that runs the launcher, and that programs can use.
@@ -66,7 +66,7 @@ class Landlock:
         if not self._landlock:
             raise SandboxError("the kernel has no Landlock (it needs Linux 5.13)")
         if seccomp is None:
-            raise SandboxError("without a filter of system calls it does not deny the network")
+            raise SandboxError("without a filter of system calls, programs can use the network")
         if self._landlock < _SIGNALS_SINCE and not self._changes_user:
             raise SandboxError(
                 "this kernel's Landlock does not deny signals to other processes (it needs "
@@ -82,7 +82,7 @@ class Landlock:
 
     @property
     def gaps(self) -> Sequence[str]:
-        """What a program can do although a program of a benchmark must not be able to."""
+        """What a program can do although a sandbox should prevent it."""
         if not self._landlock:
             network = () if self._seccomp else ("use the network",)
             return (*_UNPROTECTED, *network)
@@ -124,7 +124,7 @@ class Landlock:
 
     @contextmanager
     def _folder(self, command: SandboxCommand, uid: int | None) -> Iterator[str]:
-        """Yield a temporary folder, which only a program that writes files has."""
+        """Yield a temporary folder; for a program that writes no files, its own folder."""
         if not command.writes_files:
             yield str(command.box)
             return
@@ -136,11 +136,11 @@ class Landlock:
 
 @contextmanager
 def _own_user(*, change: bool) -> Iterator[int | None]:
-    """Yield a user that no other program of this machine has; None: the user is not changed.
+    """Yield a user id that no other run has; None: the user is not changed.
 
-    All processes of the user are killed in the end, and the number of its processes is limited, so
-    programs of another process of ours must not have the same user. A name that is bound to a
-    socket is a lock that ends with its process.
+    All processes of the user are killed at the end, and their number is limited, so no other run,
+    also of another tessy process, may have the same user. The lock is a name bound to a socket: the
+    kernel releases it when its process ends.
     """
     if not change:
         yield None
@@ -153,4 +153,6 @@ def _own_user(*, change: bool) -> Iterator[int | None]:
                 continue
             yield uid
             return
-    raise SandboxError(f"all of {len(_USERS)} users are taken by programs that run")
+    raise SandboxError(
+        f"all {len(_USERS)} users for programs are in use; wait until other judges end"
+    )

@@ -102,7 +102,7 @@ def _prctl(option: int, value: int, address: object = 0) -> None:
 
 
 def _restrict_files(readable: Sequence[str], writable: Sequence[str]) -> None:
-    """Deny all files but these, connections by TCP, and signals to processes outside."""
+    """Deny all other files, TCP, abstract sockets, and signals to processes outside."""
     version = landlock_version()
     rights = (1 << 13) - 1
     for since, right in ((2, 13), (3, 14), (5, 15)):  # refer, truncate, ioctl of devices
@@ -112,6 +112,7 @@ def _restrict_files(readable: Sequence[str], writable: Sequence[str]) -> None:
         handled_access_net=3 if version >= 4 else 0,
         scoped=_SCOPE_ABSTRACT_UNIX_SOCKET | _SCOPE_SIGNAL if version >= 6 else 0,
     )
+    # A kernel accepts the fields of its version only.
     size = 24 if version >= 6 else 16 if version >= 4 else 8
     call = _libc().syscall
     ruleset = _check(
@@ -170,7 +171,7 @@ def _become(specification: Specification, seccomp: int | None) -> NoReturn:
 
 
 def _kill_rest(uid: int | None) -> None:
-    """Kill and reap all that the program has left; its orphans are children of this process."""
+    """Kill and reap the processes that the program left; they are children of this process."""
     me = os.getpid()
     with suppress(ChildProcessError):
         while True:

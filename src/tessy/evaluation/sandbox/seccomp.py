@@ -57,12 +57,12 @@ def build_filter() -> bytes:
     refuse = pyseccomp.ERRNO(errno.EPERM)
     rules = pyseccomp.SyscallFilter(pyseccomp.ALLOW)
     for name in _REFUSED.split():
-        # A name that this libseccomp or this processor does not have cannot be called by it.
+        # Names that this libseccomp or this processor does not have are skipped.
         try:
             rules.add_rule(refuse, name)
         except (ValueError, OSError):
             continue
-    # The flags of clone3 are in memory, where a filter cannot read; the C library then uses clone.
+    # A filter cannot read the flags of clone3 in memory; after ENOSYS the C library calls clone.
     rules.add_rule(pyseccomp.ERRNO(errno.ENOSYS), "clone3")
     for flag in _NAMESPACE_FLAGS:
         rules.add_rule(refuse, "clone", pyseccomp.Arg(0, pyseccomp.MASKED_EQ, flag, flag))

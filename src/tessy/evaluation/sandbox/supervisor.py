@@ -1,4 +1,4 @@
-"""Runs a sandbox's process: its pipes, its limits, and its end."""
+"""Runs the process of a sandbox: feeds and reads its pipes, enforces limits, and reaps it."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class _Supervised:
         return wall
 
     def _read(self, selector: selectors.BaseSelector, key: selectors.SelectorKey) -> None:
-        """Read what a pipe has."""
+        """Read the available data of a pipe."""
         data = os.read(key.fd, _CHUNK_BYTES)
         if not data:
             selector.unregister(key.fileobj)
@@ -99,7 +99,7 @@ class _Supervised:
             del self.stderr[:-_KEPT_STDERR_BYTES]
 
     def _poll(self) -> None:
-        """Compare what the program uses with its limits."""
+        """Compare the use of resources with the limits."""
         pid, limit = self.process.pid, self.limits.memory_mib << 20
         usage = tree_usage(pid)
         self.cpu_seconds = max(self.cpu_seconds, usage.cpu_seconds)
@@ -113,9 +113,9 @@ class _Supervised:
             self.ended = "wall"
 
     def _kill(self, pidfd: int) -> None:
-        """Kill the program, until what started it has ended as well.
+        """Kill the program until its launcher has ended, too.
 
-        That process kills what is left, so it is killed itself only if it does not end.
+        The launcher kills remaining processes, so it is killed itself only if it does not end.
         """
         deadline = time.monotonic() + _KILL_SECONDS
         with selectors.DefaultSelector() as selector:
@@ -135,7 +135,7 @@ class _Supervised:
 
     def end(self) -> None:
         """Reap the process and add up its CPU time; kills it first if it still runs."""
-        # Popen.kill() would reap it, and its CPU time were lost.
+        # Popen.kill() would reap it and lose its CPU time.
         os.kill(self.process.pid, signal.SIGKILL)
         _, status, usage = os.wait4(self.process.pid, 0)
         self.process.returncode = os.waitstatus_to_exitcode(status)
@@ -183,7 +183,7 @@ def supervise(
                 stderr=subprocess.PIPE,
                 env=dict(environment),
                 pass_fds=list(numbers.values()),
-                start_new_session=True,  # Ctrl-C in a terminal is for us only
+                start_new_session=True,  # Ctrl-C in a terminal must not reach it
             )
         except OSError as error:
             raise SandboxError(f"cannot start {argv[0]}: {error}") from error

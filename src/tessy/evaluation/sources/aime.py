@@ -1,4 +1,4 @@
-r"""What both AIME benchmarks share: answers from 0 to 999, and OpenCompass' instruction."""
+"""References and prompt of both AIME benchmarks: whole numbers, OpenCompass' instruction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the problems of a benchmark come from: its rows, and how programs are judged."""
+"""Sources of problems: the files of a benchmark, their rows, and the tests of programs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class HubFile:
 
     @property
     def source(self) -> Path:
-        """Its name for :func:`tessy.storage.sources.resolve_sources`."""
+        """Name for :func:`tessy.storage.sources.resolve_sources`."""
         return Path(f"hf://datasets/{self.dataset}@{self.revision}/{self.path}")
 
 
@@ -42,7 +42,7 @@ class BenchmarkData:
     Attributes:
         files: Files with its rows.
         folder: Folder that the user named; None: a file, or the hub.
-        from_hub: They come from the hub.
+        from_hub: Whether they come from the hub.
         known: Files whose checksum is known in full.
     """
 
@@ -79,7 +79,7 @@ class AnswerSource:
         yield from read_rows(file) if self._convert is None else converted(file, self._convert)
 
     def program(self, problem: Problem) -> ProgramTask | None:
-        """Return None."""
+        """Return None: the answers are no programs."""
         return None
 
 

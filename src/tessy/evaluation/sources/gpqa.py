@@ -49,5 +49,5 @@ def convert_gpqa(file: Path, row: InputRow) -> dict[str, Any]:
         "prompt": make_prompt(text_of(value, "Question").strip(), choices),
         "choices": choices,
         "answer": order.index(0),
-        **{ours: value[theirs] for theirs, ours in _KEPT.items() if value.get(theirs)},
+        **{name: value[column] for column, name in _KEPT.items() if value.get(column)},
     }

@@ -78,7 +78,7 @@ class LiveCodeBenchPro:
         return {"id": name, "prompt": prompt, **kept}
 
     def program(self, problem: Problem) -> ProgramTask:
-        """Return the tests of a problem, or that the official judge decides."""
+        """Return the tests of a problem, or a task for the official judge."""
         archive = self._opened.get(problem.id)
         if archive is None or archive.interactive:
             return ProgramTask(cpp_program, official=OFFICIAL)

@@ -1,7 +1,7 @@
 """Problems of LiveCodeBench (``code_generation_lite``), whose lines can exceed 100 MB.
 
-Tests are not kept in memory: a problem keeps the place of its line, and its tests are read again
-while a response is judged.
+Tests are not kept in memory: they are read again, at the offset of their line, while a response is
+judged.
 
 Prompt: OpenCompass (``livecodebench``), as in the paper.
 """
@@ -75,7 +75,7 @@ def make_prompt(content: str, starter: str) -> str:
     )
 
 
-# Of test.jsonl, test2.jsonl …: checksums, of some only their first digits are known.
+# SHA-256 of test.jsonl, test2.jsonl …, or its first digits.
 _CHECKSUMS = (
     "2bd02b38",
     "095df7c5",
@@ -96,7 +96,7 @@ def release_file(release: int) -> HubFile:
     )
 
 
-class _TestsPlace(NamedTuple):
+class _TestsLocation(NamedTuple):
     """Where the tests of a problem are, and how they are run."""
 
     file: Path
@@ -114,7 +114,7 @@ class LiveCodeBench:
     ) -> None:
         self._known = data.known
         self._period = period
-        self._places: dict[str, _TestsPlace] = {}
+        self._places: dict[str, _TestsLocation] = {}
 
     def rows(self, file: Path) -> Iterator[Row]:
         """Yield the problems of a file without their tests, which are checked."""
@@ -129,10 +129,10 @@ class LiveCodeBench:
             raise BadField("question_id", f"expected unique ids, got {name!r} again")
         starter = text_of(value, "starter_code", empty=True) if value.get("starter_code") else ""
         prompt = make_prompt(text_of(value, "question_content"), starter)
-        # Decoding takes long. A file with the published checksum has usable tests.
+        # Decoding is slow, and a file with the published checksum is known to be valid.
         _check_tests(value, deep=file not in self._known)
         function, digest = _function(value), _digest(value)
-        self._places[name] = _TestsPlace(file, row.line, row.offset, function, digest)
+        self._places[name] = _TestsLocation(file, row.line, row.offset, function, digest)
         kept = {field: value[field] for field in _KEPT if value.get(field) is not None}
         errata = {"errata": ERRATA[name]} if name in ERRATA else {}
         return {"id": name, "prompt": prompt, **kept, **errata}
@@ -194,7 +194,7 @@ def _digest(value: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def _load(place: _TestsPlace) -> list[ProgramTest]:
+def _load(place: _TestsLocation) -> list[ProgramTest]:
     """Return the tests of a problem; InputError if the file has changed or they are unusable."""
     where = f"{place.file}:{place.line}"
     value = read_row(place.file, place.line, place.offset)

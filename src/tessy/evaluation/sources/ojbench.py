@@ -1,4 +1,4 @@
-"""Problems of OJBench, which only its official judge decides.
+"""Problems of OJBench; their programs are judged by its official judge only.
 
 A row is a problem and a language: its id in tessy is that of the problem, a hyphen and the
 language. Prompt: the row's own, which is complete.
@@ -29,16 +29,21 @@ class OJBench(AnswerSource):
         super().__init__(data, _convert)
 
     def program(self, problem: Problem) -> ProgramTask:
-        """Return that the official judge decides."""
+        """Return a task for the official judge."""
         extract = partial(marked_program, language=str(problem.extra["language"]))
         return ProgramTask(extract, official=OFFICIAL)
 
 
+def original_id(value: object) -> int | str:
+    """Return the id of a problem in OJBench's files; raises BadField if it is none."""
+    if isinstance(value, bool) or not isinstance(value, int | str) or not str(value):
+        raise BadField("id", f"expected the id of a problem, got {value!r:.40}")
+    return value
+
+
 def _convert(file: Path, row: InputRow) -> dict[str, Any]:
     value = dict(object_of(row))
-    original = value.pop("id", None)
-    if isinstance(original, bool) or not isinstance(original, int | str) or not str(original):
-        raise BadField("id", f"expected the id of a problem, got {original!r:.40}")
+    original = original_id(value.pop("id", None))
     language = text_of(value, "language")
     if language not in LANGUAGES:
         raise BadField("language", f"expected one of {', '.join(LANGUAGES)}, got {language!r:.40}")

@@ -14,10 +14,10 @@ import zlib
 from tessy.evaluation.programs.base import ProgramTest
 from tessy.storage.jsonl import loads
 
-# Real tests are numbers and words, which zlib makes about 3 times smaller.
-_MOST_TIMES = 300
-_LEAST_BYTES = 64 << 20
-_MOST_BYTES = 2 << 30
+# Limits of decompression: real tests are numbers and words, far below them.
+_MAX_RATIO = 300  # of decompressed to compressed bytes, above _ALWAYS_ALLOWED_BYTES
+_ALWAYS_ALLOWED_BYTES = 64 << 20
+_MAX_BYTES = 2 << 30
 _OPCODES = frozenset({
     "PROTO", "FRAME", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "PUT", "BINPUT",
     "LONG_BINPUT", "MEMOIZE", "STOP",
@@ -58,7 +58,7 @@ def parse_tests(text: str) -> list[ProgramTest]:
 
 
 def _inflated(packed: bytes) -> bytes:
-    limit = min(_MOST_BYTES, max(_LEAST_BYTES, _MOST_TIMES * len(packed)))
+    limit = min(_MAX_BYTES, max(_ALWAYS_ALLOWED_BYTES, _MAX_RATIO * len(packed)))
     inflate = zlib.decompressobj()
     try:
         content = inflate.decompress(packed, limit)

@@ -23,10 +23,11 @@ from tessy.storage.atomic import new_file
 
 _CONFIG = "config.yaml"
 _TESTS = "testdata"
-_MOST_BYTES = 4 << 30  # of all files of an archive
-_MOST_TIMES = 2000  # a file of spaces is 1,000 times smaller
-_LEAST_BYTES = 64 << 20
-_CHECKER_BYTES = 4 << 20
+# Limits of decompression, against archives that expand without end.
+_MAX_BYTES = 4 << 30  # of all files of an archive
+_MAX_RATIO = 2000  # of a file, above _ALWAYS_ALLOWED_BYTES; a file of spaces has about 1,000
+_ALWAYS_ALLOWED_BYTES = 64 << 20
+_MAX_CHECKER_BYTES = 4 << 20
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s)?")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]?)i?b?", re.IGNORECASE)
 _MIB = {"": 1 / (1 << 20), "k": 1 / 1024, "m": 1.0, "g": 1024.0}
@@ -37,8 +38,12 @@ class ProblemArchive:
     """The checked description of an archive.
 
     Attributes:
-        interactive: The problem needs an interactor, which only the official judge runs.
+        path: The archive.
+        interactive: Whether the problem needs an interactor, which only the official judge runs.
         cases: Names of input and expected output of each test.
+        checker: Name of the checker's source.
+        seconds: CPU time limit of a test.
+        memory_mib: Memory limit in MiB.
         digest: Identifies the content of all files.
     """
 
@@ -74,7 +79,7 @@ def open_archive(path: Path) -> ProblemArchive:
             except yaml.YAMLError as error:
                 raise _bad(path, f"{_CONFIG} is not YAML: {' '.join(str(error).split())}") from None
             if not isinstance(config, dict):
-                raise _bad(path, f"{_CONFIG} is no mapping")
+                raise _bad(path, f"{_CONFIG} is not a mapping")
             return _described(path, archive, config)
     except (OSError, zipfile.BadZipFile) as error:
         raise _bad(path, f"cannot be read: {error}") from error
@@ -104,17 +109,17 @@ def _described(path: Path, archive: zipfile.ZipFile, config: Mapping[str, Any]) 
 
 
 def _check_members(path: Path, archive: zipfile.ZipFile) -> None:
-    """Refuse files outside the archive's folder, and sizes that only a bomb has."""
+    """Refuse paths outside the archive's folder, and decompression bombs."""
     total = 0
     for info in archive.infolist():
         name = PurePosixPath(info.filename)
         if name.is_absolute() or ".." in name.parts or "\\" in info.filename:
             raise _bad(path, f"holds a file outside of its folder: {info.filename!r:.80}")
         total += info.file_size
-        if info.file_size > max(_LEAST_BYTES, _MOST_TIMES * info.compress_size):
+        if info.file_size > max(_ALWAYS_ALLOWED_BYTES, _MAX_RATIO * info.compress_size):
             raise _bad(path, f"{info.filename} expands to {info.file_size:,} bytes")
-    if total > _MOST_BYTES:
-        raise _bad(path, f"expands to {total:,} bytes; at most {_MOST_BYTES:,} are read")
+    if total > _MAX_BYTES:
+        raise _bad(path, f"expands to {total:,} bytes; at most {_MAX_BYTES:,} are read")
 
 
 def _cases(path: Path, config: Mapping[str, Any], names: set[str]) -> Iterator[tuple[str, str]]:
@@ -188,7 +193,7 @@ def _text(archive: zipfile.ZipFile, name: str) -> str:
 def _checker_file(path: Path, name: str) -> Path:
     """Return the checker's source as a file in the user's cache, where it can be compiled."""
     with zipfile.ZipFile(path) as archive:
-        if archive.getinfo(name).file_size > _CHECKER_BYTES:
+        if archive.getinfo(name).file_size > _MAX_CHECKER_BYTES:
             raise _bad(path, f"{name} is too large for a checker")
         source = archive.read(name)
     file = cache_folder() / "checkers" / f"{hashlib.sha256(source).hexdigest()}.cpp"

@@ -65,7 +65,7 @@ class HttpEngine(ServerEngine):
         )
         self._new_probe()  # raises if there is no such wire format
         self._capabilities: ServerCapabilities | None = None
-        self._reports_cached = True  # until a reply shows that it does not
+        self._reports_cached = True  # False once a reply does not report them
         self._refusals = 0  # of scores with a cached prefix, in a row
 
     async def probe(self) -> EngineInfo:
@@ -102,7 +102,7 @@ class HttpEngine(ServerEngine):
     ) -> list[ScoredToken]:
         """Score ``ids[start:]`` by a vLLM server; others raise EngineRefused.
 
-        A vLLM that reports how much of a prompt it has read from its cache computes only the rest.
+        A vLLM server that reports the cached tokens of a prompt computes only the others.
         """
         if len(ids) <= start:
             return []
@@ -139,14 +139,13 @@ class HttpEngine(ServerEngine):
                 return scores
             if wire.cached_tokens(reply) is None and self._reports_cached:
                 self._read_whole_texts(
-                    "start it with --enable-prompt-tokens-details, so that it reports what it has "
-                    "cached"
+                    "start it with --enable-prompt-tokens-details, so that it reports cached tokens"
                 )
         raise AssertionError("the scores of a whole prompt are complete")
 
     def _read_whole_texts(self, why: str) -> None:
         self._reports_cached = False
-        log.warning("%s reads the whole text for every score: %s", self._server.root, why)
+        log.warning("%s computes the whole text for every score: %s", self._server.root, why)
 
     async def counters(self) -> ServerCounters | None:
         """Return what the server has counted so far; None if it has no counters."""
@@ -157,7 +156,7 @@ class HttpEngine(ServerEngine):
             return None
 
     def begin_count(self) -> None:
-        """Start to count what is received, at the time when :meth:`counters` is read."""
+        """Start to count received tokens, from the time when :meth:`counters` was read."""
         self._server.unseen.begin_count()
 
     def compare_count(self, generated: int) -> None:

@@ -1,8 +1,8 @@
 """Log-probabilities of given token ids, from vLLM: request bodies and replies.
 
-vLLM reads nothing from its prefix cache for such a request, because it could not return the scores
-of what it has not computed. Its generate endpoint can be made to: then the scores of cached tokens
-are undefined, those after them are right, and ``cached_tokens`` in the reply says where they begin.
+By default, vLLM does not use its prefix cache for such a request, because it has no scores of
+cached tokens. Its generate endpoint has an option to use it. The scores of the first
+``cached_tokens`` tokens, a number in the reply, are then undefined, and those after them are valid.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from tessy.inference.base import ScoredToken
 
 @dataclass(frozen=True, slots=True)
 class ScoreWire:
-    """A way to request scores.
+    """An endpoint that returns scores.
 
     Attributes:
         path: Path below the server's root.
         body: Returns the request for a model, the ids, and the number of likeliest tokens.
-        rows: Returns an entry for each id of a reply, the first one without meaning.
-        from_cache: The server may read a prefix from its cache.
+        rows: Returns the entry of each prompt token in a reply; the first one is undefined.
+        from_cache: Whether the server may use its prefix cache.
     """
 
     path: str

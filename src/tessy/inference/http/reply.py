@@ -57,7 +57,7 @@ async def stream_reply(
 ) -> None:
     """Stream a reply into ``sink`` until its last token or until the sink is closed.
 
-    At a close ``sink.unseen`` is set: what had arrived, and the estimate for this server.
+    At a close ``sink.unseen`` is set: tokens that have arrived, and the estimate of unsent ones.
 
     Raises TimeoutError after ``silence`` seconds without data, and EngineUnavailable if the reply
     ends without a finish reason.

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-PRIOR_TOKENS = 1.0  # a close, before the server's counter was compared: the step that it is in
-MOST_TOKENS = 64.0  # a close: as many as the longest request of a span
-_CATCH_UP = 8  # closes that share what the estimate lacks
+PRIOR_TOKENS = 1.0  # per close, before the first comparison: that of the running decoding step
+MOST_TOKENS = 64.0  # per close: as many as the longest request of a span
+_CATCH_UP = 8  # closes over which a correction is spread
 
 
 class UnseenTokens:
     """Estimate of the tokens that one server generated and did not send.
 
-    They leave no trace on the connection, so only the server's own counter of generated tokens
-    measures them. Without a counter, each close counts as :data:`PRIOR_TOKENS`.
+    They are never sent, so only the server's own counter of generated tokens measures them. Without
+    a counter, each close counts as :data:`PRIOR_TOKENS`.
     """
 
     def __init__(self) -> None:
@@ -20,7 +20,7 @@ class UnseenTokens:
         self._received_at_read = 0  # those before the counter was read
         self._closes = 0
         self._estimated = 0.0  # tokens of all closes since the count began
-        self._mean = PRIOR_TOKENS  # a close
+        self._mean = PRIOR_TOKENS  # per close
         self._missing = 0.0  # tokens that the estimates of earlier closes lack
         self._fraction = 0.0
 
@@ -40,8 +40,8 @@ class UnseenTokens:
     def compare(self, generated: int) -> None:
         """Correct the estimate by the tokens that the server has generated since the count began.
 
-        All of them must be for this client. Tokens were received while the counter was read, so
-        that it gives the unseen ones only between two limits; an estimate between them stays.
+        No other client may use the server. Tokens that arrive while the counter is read are in it
+        or not, so it gives two limits; an estimate between them is kept.
         """
         if not self._closes:
             return

@@ -114,7 +114,7 @@ class LocalEngine:
     async def score(
         self, key: str, ids: Sequence[int], start: int = 1, *, top: int = TOP_LOGPROBS
     ) -> list[ScoredToken]:
-        """Score ``ids[start:]``; texts of one sample that are scored at a time share a pass."""
+        """Score ``ids[start:]``; concurrent requests of one sample share a pass."""
         if len(ids) <= start:
             return []
         if self._context is not None and len(ids) > self._context:

@@ -165,11 +165,11 @@ def load_model(
 def load_causal(
     name: str, *, trust_remote_code: bool = False, **options: object
 ) -> PreTrainedModel:
-    """Load a causal language model by safetensors, with further options of ``from_pretrained``.
+    """Load a causal language model from safetensors; ``options`` are those of ``from_pretrained``.
 
     Raises:
-        ModelError: It is a model of another kind, or its files lack weights: transformers would
-            draw them at random, such as the head of a language model.
+        ModelError: It is a model of another kind, or its files lack weights, such as the head,
+            which transformers would initialize at random.
         OSError, ValueError, …: The files cannot be read; see :data:`LOADING_ERRORS`.
     """
     config = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
@@ -192,8 +192,8 @@ def load_causal(
         more = ", …" if len(missing) > 1 else ""
         raise ModelError(
             f"the files of the model {name!r} lack {counted(len(missing), 'weight')} of a causal "
-            f"language model ({missing[0]}{more}), which would be random; pass the folder or hub "
-            "id of a complete language model"
+            f"language model ({missing[0]}{more}), which would be initialized at random; pass the "
+            "folder or hub id of a complete language model"
         )
     return model
 

@@ -20,7 +20,7 @@ _LOGITS_BYTES = 2**28
 
 
 class ScoreRequest(NamedTuple):
-    """Ids whose part from ``start`` is scored, and how many likeliest tokens are returned."""
+    """Token ids to score from ``start`` on, and the number of likeliest tokens to return."""
 
     ids: tuple[int, ...]
     start: int
@@ -30,14 +30,14 @@ class ScoreRequest(NamedTuple):
 def score_together(
     model: PreTrainedModel, requests: Sequence[ScoreRequest]
 ) -> list[list[ScoredToken]]:
-    """Score texts that share a beginning, which is read once; at least one.
+    """Score one or more texts in one pass; a prefix that they share is computed once.
 
     Tokens with the same logit share the lowest of their ranks. Shapes: B texts, Q ids after the
     shared ones at most, V the vocabulary.
     """
     shared = len(requests[0].ids)
     for request in requests:
-        # The id before the first scored one is read again, because its logits are needed.
+        # The id before the first scored one is not shared, because its logits are needed.
         shared = min(common_prefix(requests[0].ids, request.ids), shared, request.start - 1)
     rests = [list(request.ids[shared:]) for request in requests]
     logits_bqv = _logits(model, list(requests[0].ids[:shared]), rests)
@@ -89,13 +89,13 @@ class _Waiting:
 
 
 class Scorer:
-    """Scores texts in a thread, those of one sample that are requested at a time together."""
+    """Scores texts in a thread; concurrent requests of one sample share a pass."""
 
     def __init__(self, model: PreTrainedModel, name: str) -> None:
-        """``name`` is the model's, for messages."""
+        """Create the scorer; messages name the model ``name``."""
         self._model, self._name = model, name
         self._waiting: dict[str, list[_Waiting]] = {}
-        self._lock = asyncio.Lock()  # passes side by side would share the same cores
+        self._lock = asyncio.Lock()  # concurrent passes would share the same cores
 
     async def score(self, key: str, ids: Sequence[int], start: int, top: int) -> list[ScoredToken]:
         """Score ``ids[start:]``; raises EngineRefused or EngineUnavailable if the model fails."""
@@ -103,7 +103,7 @@ class Scorer:
         waiting = self._waiting.setdefault(key, [])
         waiting.append(own)
         try:
-            await asyncio.sleep(0)  # until the others wait, too
+            await asyncio.sleep(0)  # the sample's other requests are added meanwhile
             async with self._lock:  # the first one scores the texts of all
                 if own.outcome is None:
                     await self._score_all([each for each in waiting if each.outcome is None])

@@ -79,7 +79,7 @@ class ReplicaPool(Failover[Engine]):
         return sum(known) if len(known) == len(self._replicas) else None
 
     async def _generated(self) -> list[int | None]:
-        """Return what each server has generated since then; None where that is unknown."""
+        """Return each server's generated tokens since :meth:`start_counting`; None if unknown."""
         after = await asyncio.gather(*(r.counters() for r in self._replicas))
         counts: list[int | None] = []
         for replica, first, last in zip(self._replicas, self._counted or (), after, strict=True):
@@ -93,7 +93,7 @@ class ReplicaPool(Failover[Engine]):
         return counts
 
     async def _compare(self) -> None:
-        """Compare the counts again and again, less and less often."""
+        """Compare the counts at growing intervals."""
         wait = _FIRST_COMPARISON_SECONDS
         while True:
             await asyncio.sleep(wait)

@@ -33,7 +33,7 @@ class Arm:
         recipe: Name of the recipe of its data; empty: that of the same name.
         loss: Authors in the loss, as in `tessy sft --loss`.
         lora_rank: Rank of a LoRA adapter; None: all weights are trained.
-        caveat: Why the arm means little with these models; empty if it does not.
+        caveat: Why the arm is of limited use with these models; empty without a reason.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Arm:
         return self.recipe or self.name
 
 
-_ANNOTATED = "The paper's models follow instructions; these tiny ones do not."
+_NO_INSTRUCTIONS = "The paper's models follow instructions; these tiny ones do not."
 
 ARMS: dict[str, Arm] = {
     arm.name: arm
@@ -61,7 +61,7 @@ ARMS: dict[str, Arm] = {
             "teacher-only-system-prompt",
             "paper",
             "The teacher's responses to problems with a system prompt.",
-            caveat=f"{_ANNOTATED} The system prompt is text that the teacher ignores.",
+            caveat=f"{_NO_INSTRUCTIONS} The system prompt is text that the teacher ignores.",
         ),
         Arm("teacher-mix", "paper", "Half of the rows by the teacher, half by the student."),
         Arm("teacher-think", "paper", "The teacher thinks, the student answers."),
@@ -82,7 +82,7 @@ ARMS: dict[str, Arm] = {
             "teacher-reference",
             "paper",
             "The student's responses after reading the teacher's answer.",
-            caveat=f"{_ANNOTATED} The student never saw a reference, and is confused by it.",
+            caveat=f"{_NO_INSTRUCTIONS} The student was never trained with a reference.",
         ),
         Arm(TESSY, "tessy", "Both models in turns, with trained boundary predictors."),
         Arm(
@@ -159,7 +159,7 @@ ARMS: dict[str, Arm] = {
     )
 }
 
-# Which part's style matters: of the thinking, or of the answer.
+# Controls that separate the style of the thinking from that of the answer.
 CROSSED = ("distance-0-teacher-answers", "distance-1-student-answers")
 # The style-distance control, by the probability of a phrase in the teacher's style.
 DISTANCES: dict[float, str] = {d: f"distance-{d:g}" for d in (0.0, 0.25, 0.5, 0.75, 1.0)}

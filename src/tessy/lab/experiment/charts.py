@@ -14,7 +14,7 @@ from tessy.lab.experiment.results import LabResults
 from tessy.lab.tasks import TASKS, Task
 from tessy.storage.figures import figure_of, svg
 
-# Of Okabe and Ito's colour-blind safe palette; with markers, so that colour is not needed.
+# Colours of Okabe and Ito's palette for colour-blind readers; markers do not depend on colour.
 _LOOK = {
     TEACHER_ONLY: ("#0072B2", "s"),
     TESSY: ("#D55E00", "o"),
@@ -33,7 +33,7 @@ class Chart(NamedTuple):
     """A figure of the page."""
 
     title: str
-    about: str  # what it shows, for readers who do not see it, too
+    about: str  # caption and alternative text
     image: bytes  # SVG
 
 
@@ -75,8 +75,8 @@ def data_charts(results: LabResults) -> list[Chart]:
             "Unlikely style and accuracy",
             "NLL of style (nats per token)",
             f"Each point is an arm trained on N = {setting.rows:,} problems. To the right, the "
-            "style in its data is less likely to the untrained student: its tokens have a larger "
-            "negative log-likelihood (NLL).",
+            "style in its data is less likely under the untrained student: its tokens have a "
+            "larger negative log-likelihood (NLL).",
             lambda data: data["nll"].get("style", {}).get("value"),
         ),
         _scatter(

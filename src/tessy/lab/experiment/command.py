@@ -86,7 +86,7 @@ class LabRun:
         self._measured: dict[LabJob, float] = {}
 
     def finish(self) -> bool:
-        """Do all jobs without a result; return False if Ctrl-C stopped them.
+        """Run all jobs without a result; return False if Ctrl-C stopped them.
 
         Raises:
             ConfigError: No student is fit for the experiment.
@@ -118,7 +118,7 @@ class LabRun:
             )
 
     def _note(self, job: LabJob, result: dict[str, Any]) -> None:
-        """Remember the time of a finished job, and whether the student is fit."""
+        """Record the time of a finished job, and whether the student is fit."""
         if "seconds" in result and "skipped" not in result:
             self._measured[job] = result["seconds"]["wall"]
         gate = LabJob("untrained", job.student, seed=self._design.seeds[0])
@@ -130,9 +130,9 @@ class LabRun:
         self.left_out[job.student] = reason
         if len(self.left_out) == len(self._design.students):
             raise ConfigError(
-                f"the untrained student is unfit for the experiment: {reason}. No ordering shows "
-                "with such a student, so nothing was trained; check the bundled models, or train "
-                "others (python -m tessy.lab.train_models)"
+                f"the untrained student is unfit for the experiment: {reason}, so nothing was "
+                "trained; check the bundled models, or train others "
+                "(python -m tessy.lab.train_models)"
             )
         self._console.print(f"Student {job.student} is left out: {reason}.", soft_wrap=True)
 
@@ -155,7 +155,7 @@ class LabRun:
         ]
         seconds = seconds_left(self._design, left, self._measured, self._workers)
         if seconds is None:
-            return "the remaining time is known once the first jobs are measured"
+            return "the remaining time is estimated after the first job"
         return f"about {duration(seconds)} left, by the times of finished jobs"
 
 

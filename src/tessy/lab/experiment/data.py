@@ -1,4 +1,4 @@
-"""Training data of the arms, as runs; by the commands that users run, where there is one."""
+"""Training data of the arms, as run directories, by the commands of users where they exist."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from tessy.synthesis.strategies.registry import selectable
 
 # Prompts state a date, so a fixed one gives the same data on every day.
 DATE = datetime.date(2026, 1, 1)
-_STEPS = 4  # styles are drawn from this many, so distances are multiples of a quarter
+_STEPS = 4  # resolution of a distance: it is a multiple of a quarter
 
 
 def unavailable(recipe: Recipe) -> str | None:
@@ -52,7 +52,7 @@ def unavailable(recipe: Recipe) -> str | None:
 
 
 def make_data(paths: LabPaths, student: int, name: str, recipe: Recipe, *, trained: bool) -> None:
-    """Make the data of a recipe from those of its sources; ``trained``: predictors are new."""
+    """Write the data of a recipe; ``trained``: use the predictors trained in this experiment."""
     out = paths.data(student, name)
     by_name = {source: paths.data(student, source) for source in sources(recipe)}
     match recipe:
@@ -63,7 +63,7 @@ def make_data(paths: LabPaths, student: int, name: str, recipe: Recipe, *, train
         case Mixed(first, second):
             mix(MixConfig(first=by_name[first], second=by_name[second], out=out, fresh=True))
         case Correct(source):
-            # Other rules are about real texts, and short ones of digits are near duplicates.
+            # Other rules are for natural text: short traces of digits are near duplicates.
             skipped = ("near_duplicate", "language", "truncated", "looping", "no_code")
             filter_run(FilterConfig(run=by_name[source], out=out, skip=skipped, fresh=True))
         case Written(distance, answer):
@@ -163,7 +163,7 @@ def _author(segment: TraceSegment) -> Author:
 
 
 def with_text(row: Trajectory, thinking: str, answer: str, spans: tuple[Span, ...]) -> Trajectory:
-    """Return a row with another response, whose ids will be encoded from the text."""
+    """Return a row with another response and without token ids, which are encoded later."""
     content = row.messages[-1].content
     content = content.replace(row.thinking, thinking, 1)
     content = content.removesuffix(row.answer) + answer
@@ -180,9 +180,10 @@ def with_text(row: Trajectory, thinking: str, answer: str, spans: tuple[Span, ..
 
 
 def reauthored(row: Trajectory) -> Trajectory:
-    """Return a row whose style, by the rule of the lab, is the student's, and the rest not.
+    """Return a row whose style is attributed to the student, the rest to the teacher.
 
-    White space before a phrase belongs to it, as it does to the first token of the phrase.
+    The lab's rule finds the style. White space before a phrase belongs to the phrase, as it is part
+    of its first token.
     """
     cuts = [0]
     for start, end in style_spans(row.thinking):

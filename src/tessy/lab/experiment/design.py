@@ -39,7 +39,7 @@ class LabJob:
         name: Arm of a training, recipe of data; empty for others.
         setting: How a student is trained.
         seed: Seed of the training and of the evaluation.
-        by_epoch: The model of each epoch is evaluated, too.
+        by_epoch: Whether the model of each epoch is evaluated, too.
     """
 
     kind: JobKind

@@ -1,4 +1,4 @@
-"""Results in a Markdown page: ``python -m tessy.lab.experiment.docs LAB_JSON PAGE``."""
+"""Writes results into a Markdown page: ``python -m tessy.lab.experiment.docs LAB_JSON PAGE``."""
 
 from __future__ import annotations
 

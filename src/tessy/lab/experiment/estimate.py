@@ -43,7 +43,7 @@ def seconds_left(
         measured: Wall-clock seconds of finished jobs.
         workers: Number of processes.
 
-    A kind of job without a measured one is estimated by the others.
+    A kind of job without a measured time has the mean rate of the others.
     """
     if not measured:
         return None

@@ -7,8 +7,8 @@ from statistics import fmean
 
 from tessy.lab.tasks import Task
 
-# A student that does not yet solve the task shows no ordering, and one that makes mistakes in the
-# other tasks cannot show what it forgets.
+# Below these, the effects of a training cannot be measured: neither loss nor gain in the trained
+# task, nor forgetting in the others.
 LEAST_ACCURACY: Mapping[Task, float] = {"calc": 0.55, "max": 0.95, "rev": 0.95}
 
 

@@ -1,4 +1,4 @@
-"""What a job does: train, generate, evaluate, and return a small result."""
+"""The jobs of the experiment: synthesis, training, evaluation; each returns a JSON object."""
 
 from __future__ import annotations
 
@@ -45,19 +45,19 @@ STYLE, CAPABILITY, UNKNOWN = "style", "other", "unknown"
 
 @dataclass(frozen=True, slots=True)
 class LabContext:
-    """What all jobs share."""
+    """Folder and design of the experiment."""
 
     out: Path
     design: Design
 
 
 def run_job(context: LabContext, job: LabJob) -> dict[str, Any]:
-    """Do a job and return its result, a JSON object; ``skipped`` says why there is none."""
+    """Run a job and return its result; ``skipped`` is the reason if it cannot run."""
     paths = LabPaths(context.out)
     work = paths.work / job.id
     shutil.rmtree(work, ignore_errors=True)
     try:
-        return _DO[job.kind](context.design, paths, job, work)
+        return _RUN_BY_KIND[job.kind](context.design, paths, job, work)
     except SkippedError as error:
         return {"skipped": str(error)}
     finally:
@@ -129,7 +129,7 @@ async def _likelihood(rows: Sequence[Trajectory], run: Path, student: Path) -> d
 
 
 def classes(row: Trajectory) -> list[ClassSpan]:
-    """Return style by the rule of the lab, and results that the student was never taught."""
+    """Return the style by the rule of the lab, and the results of untaught products."""
     spans = [ClassSpan(start, end, STYLE) for start, end in style_spans(row.thinking)]
     for factor in sorted(HARD_FACTORS):
         mark = f" * {factor} = "
@@ -223,7 +223,7 @@ def _generate(options: EvaluateConfig) -> None:
 def _epochs(
     design: Design, paths: LabPaths, job: LabJob, model: Path, work: Path
 ) -> dict[str, Any]:
-    """Return the score of the model of each epoch, if asked for."""
+    """Return the score of the model of each epoch; empty if the job does not include it."""
     if not job.by_epoch:
         return {}
     options = _evaluate_options(paths, job, model, work / "epochs")
@@ -233,7 +233,7 @@ def _epochs(
     return {"by_epoch": scores["checkpoints"]}
 
 
-_DO = {
+_RUN_BY_KIND = {
     "student": _student,
     "predictors": _predictors,
     "untrained": _untrained,

@@ -1,4 +1,4 @@
-"""Why a wrong answer is wrong: the first mistake in the steps of a thinking (pure)."""
+"""Causes of wrong answers: the first mistake in the steps of a thinking (pure)."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tessy.lab.tasks import HARD_FACTORS, MODULUS, TaskProblem, read_answer
 
 Mistake = Literal[
     "did not end",
-    "lost its place",
+    "wrong step",
     "wrong fact, never taught",
     "wrong fact, known before",
     "stopped early",
-    "went on",
+    "extra steps",
     "answer without a number",
     "answer is not its result",
 ]
@@ -24,11 +24,11 @@ MISTAKES: tuple[Mistake, ...] = get_args(Mistake)
 
 MEANINGS: dict[Mistake, str] = {
     "did not end": "The response reached its token limit, or looped.",
-    "lost its place": "A step is not the next one of the problem.",
+    "wrong step": "A step is not the next one of the problem.",
     "wrong fact, never taught": "A product of 6 to 9 is wrong; the untrained student guesses it.",
     "wrong fact, known before": "Another step has a wrong result.",
     "stopped early": "All steps are right, but some are missing.",
-    "went on": "All steps are right, but there are more than the problem has.",
+    "extra steps": "All steps are right, but there are more than the problem has.",
     "answer without a number": "All steps are right and complete, but the answer has no number.",
     "answer is not its result": "All steps are right and complete, but the answer is another one.",
 }
@@ -64,9 +64,9 @@ def mistake_in_steps(problem: TaskProblem, thinking: str) -> Mistake | None:
     for left, operator, right, result in _steps(thinking):
         following = next(expected, None)
         if following is None:
-            return "went on"
+            return "extra steps"
         if (left, operator, right) != (value, *following):
-            return "lost its place"
+            return "wrong step"
         if result != _VALUE[operator](left, right) % MODULUS:
             hard = operator == "*" and right in HARD_FACTORS
             return "wrong fact, never taught" if hard else "wrong fact, known before"

@@ -1,4 +1,4 @@
-"""How a job ends, other than by a result with scores."""
+"""Errors that end a job without scores."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class JobError(TessyError):
 
 
 class SkippedError(Exception):
-    """A job that cannot be done, which is a result: its text says why."""
+    """A job that cannot run. The message is recorded as its result."""
 
 
 class JobInterrupted(Exception):

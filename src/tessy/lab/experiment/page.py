@@ -28,7 +28,7 @@ from tessy.storage.atomic import write_atomically
 
 CAVEATS = (
     "The models are tiny (0.3 and 0.5 million parameters) and solve arithmetic on digits. What "
-    "holds for them need not hold for large models, and the reverse.",
+    "holds for them need not hold for large models, and vice versa.",
     "Their styles are a few fixed phrases each. Real styles are richer and overlap.",
     "The teacher is nearly always right here. A real teacher is not.",
     "Both models were trained to continue the other's text. Real pairs were not.",
@@ -37,9 +37,9 @@ CAVEATS = (
     "number is wrong even if all steps are right: the table of mistakes counts them, and two "
     "controls (distance-0-teacher-answers, distance-1-student-answers) separate the style of the "
     "answer from that of the thinking.",
-    "Phrases may also carry what comes next: a model may use one to keep its place in the steps. "
-    "These models were trained so that no phrase shows how many steps follow, but mistakes in the "
-    "order of steps (below) may still come from this.",
+    "A model may use a phrase to count its steps. These models were trained so that no phrase "
+    "shows how many steps follow, but mistakes in the order of steps (below) may still come from "
+    "this.",
     "Learning rate and number of epochs were chosen beforehand and are the same for every arm; the "
     "best ones may differ between arms.",
 )
@@ -48,8 +48,8 @@ CAVEATS = (
 def write_pages(design: Design, paths: LabPaths, left_out: Mapping[int, str], shown: Path) -> str:
     """Write the page, the main figure, lab.json and the comparisons; return what to print.
 
-    ``left_out`` are students without results, with the reason; ``shown`` is the folder's name for
-    people.
+    ``left_out`` are students without results, with the reason; ``shown`` is the folder as the
+    user named it.
     """
     results = read_results(design, paths, tuple(left_out))
     claim = sentence(orderings(results))
@@ -98,7 +98,7 @@ def _uri(image: bytes) -> str:
 
 
 def _facts(results: LabResults, document: Mapping[str, Any]) -> str:
-    """Return when, where and with which time the experiment ran."""
+    """Return date, machine, version, number of jobs and CPU time as a sentence."""
     cpu = sum(result.get("seconds", {}).get("cpu", 0.0) for result in results.by_id.values())
     return (
         f"{document['created'][:10]}, {document['machine']}, tessy {document['tessy']}: "
@@ -172,7 +172,7 @@ def to_json(
 
 
 def _compare(results: LabResults, paths: LabPaths) -> None:
-    """Write the product's comparisons: of the training data, and of evaluations at one N."""
+    """Write the pages of `tessy compare`: of the training data, and of evaluations at one N."""
     student, seed, setting = results.students[0], results.design.seeds[0], curves(results)[0]
     data = [
         paths.data(student, name)

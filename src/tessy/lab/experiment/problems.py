@@ -14,12 +14,12 @@ from tessy.storage.atomic import write_atomically
 
 TARGET: Task = "calc"  # the task of the training data
 
-# What identifies a problem, whatever its wording.
+# Identifies a problem, independently of its wording.
 Content = tuple[tuple[int, ...], tuple[str, ...]]
 
 
 def content(problem: TaskProblem) -> Content:
-    """Return what two wordings of a problem have in common."""
+    """Return the content of a problem, which all its wordings share."""
     return problem.digits, problem.operators
 
 
@@ -37,14 +37,14 @@ def draw(
 
 def write_files(problems: Path, questions: Path, design: Design) -> None:
     """Write both files; the same design gives the same files."""
-    asked = {
+    by_task = {
         task: draw(task, count, Random(f"lab/questions/{task}"))
         for task, count in design.questions.items()
     }
-    known = set(map(content, asked[TARGET]))
-    drawn = draw(TARGET, design.most_rows, Random("lab/problems"), known)
+    excluded = set(map(content, by_task[TARGET]))
+    drawn = draw(TARGET, design.most_rows, Random("lab/problems"), excluded)
     _write(problems, drawn)
-    _write(questions, [problem for each in asked.values() for problem in each])
+    _write(questions, [problem for each in by_task.values() for problem in each])
 
 
 def _write(path: Path, problems: list[TaskProblem]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Synthesized:
-    """Data of `tessy synthesize` with these options; ``trained``: with trained predictors."""
+    """Data of `tessy synthesize`; ``trained``: with trained predictors, else with the lexicon."""
 
     strategy: str
     trained: bool = True
@@ -33,8 +33,9 @@ class Correct:
 class Written:
     """Correct traces by the task generator, without a model.
 
-    Each phrase has the teacher's style with probability ``distance``, else the student's; so has
-    the answer, unless ``answer`` is its probability.
+    Attributes:
+        distance: Probability that a phrase has the teacher's style instead of the student's.
+        answer: The same of the answer; None: ``distance``.
     """
 
     distance: float
@@ -53,7 +54,7 @@ class Reauthored:
 
 Recipe = Synthesized | Mixed | Correct | Written | Reauthored
 
-# Restyled traces are these rows; the written ones take problems and format from them.
+# Rows that are restyled, and whose problems and format written traces have.
 BASE = "teacher-only"
 RESTYLE = "restyle"
 

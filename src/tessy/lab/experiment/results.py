@@ -1,4 +1,4 @@
-"""Scores of the arms from the results of the jobs (pure, but for reading files)."""
+"""Scores of the arms, from the results of the jobs."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class LabResults:
         return [result for result in found if result is not None]
 
     def data(self, arm: str, student: int | None = None) -> Result | None:
-        """Return what is known of the training data of an arm, of the first student."""
+        """Return the description of an arm's training data; ``student`` None: the first one."""
         student = self.students[0] if student is None else student
         return self.by_id.get(LabJob("data", student, ARMS[arm].data).id)
 

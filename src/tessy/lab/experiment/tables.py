@@ -111,7 +111,7 @@ def _points(value: float, digits: int) -> str:
 
 
 def mistakes(results: LabResults, paths: LabPaths, setting: Setting) -> LabTable:
-    """Return why answers are wrong, in the kept evaluations of the first seed."""
+    """Return the causes of wrong answers, in the kept evaluations of the first seed."""
     tasks = results.design.questions
     columns = (
         Column("wrong", "Share of all answers; below each share: the number of answers."),
@@ -167,7 +167,7 @@ _DATA = (
 
 
 def data(results: LabResults) -> LabTable:
-    """Return what the training data of each arm is like; arms with the same data once."""
+    """Return counts, authors and likelihood of the training data; arms with the same data once."""
     rows = []
     names = dict.fromkeys(ARMS[arm].data for arm in results.design.arms())
     for name in names:
@@ -190,8 +190,8 @@ def data(results: LabResults) -> LabTable:
             )
         rows.append((name, cells))
     about = (
-        "The training data, of the first student. A negative log-likelihood (NLL) says how "
-        "unlikely a token is to the untrained student; it is that of the first rows of each run."
+        "The training data, of the first student. The negative log-likelihood (NLL) measures how "
+        "unlikely a token is under the untrained student, in the first rows of each run."
     )
     return LabTable("The training data", about, _DATA, rows)
 

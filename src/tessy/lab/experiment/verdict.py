@@ -70,7 +70,7 @@ _PARTS = {
 
 
 def parts_sentence(results: LabResults) -> str:
-    """Return which part's style matters, by the controls; empty without their scores."""
+    """Return the scores of the controls for thinking and answer; empty without scores."""
     found = []
     setting = results.design.settings()[0]
     for arm, what in _PARTS.items():

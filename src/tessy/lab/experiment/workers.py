@@ -1,4 +1,4 @@
-"""Worker processes: one thread each, fed with jobs; a finished job is a file."""
+"""Worker processes of one thread each, which run jobs; each result is written to a file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tessy.storage.atomic import make_directory
 
 # Threads of BLAS and OpenMP only slow tiny models down, and change sums.
 _ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-_POLL_SECONDS = 1.0  # between looks at a request to stop
+_POLL_SECONDS = 1.0  # between checks for a request to stop
 
 Do = Callable[[LabJob], dict[str, object]]
 OnResult = Callable[[LabJob, dict[str, object]], None]
@@ -70,11 +70,12 @@ def run_all(
     leave_out: Callable[[LabJob], bool],
     interruption: Interruption,
 ) -> bool:
-    """Do the jobs that have no result, in order as far as what they need is finished.
+    """Run the jobs that have no result, in order, each after the jobs that it needs.
 
     ``do`` runs in another process. ``on_result`` is called with each new result; an exception of it
-    ends the run. ``leave_out`` says which jobs are not done after all. Returns whether all jobs are
-    finished: False after an interruption, once the running jobs have ended.
+    ends the run. ``leave_out`` returns whether a job is skipped; it may change during the run.
+    Returns whether all jobs are finished: False after an interruption, when the running jobs have
+    ended.
 
     Raises:
         JobError: A job failed; the results of others are kept.
@@ -132,7 +133,7 @@ _do: Do | None = None  # of this worker process
 def _start(logs: Path, do: Do) -> None:
     """Prepare a worker process: one thread, output into a file, no Ctrl-C of its own.
 
-    What ``do`` needs was imported with it.
+    Unpickling ``do`` has imported its modules.
     """
     global _do
     _do = do
@@ -143,7 +144,7 @@ def _start(logs: Path, do: Do) -> None:
         os.dup2(log.fileno(), stream.fileno())
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
-    gc.freeze()  # a training collects garbage several times, among a million objects of modules
+    gc.freeze()  # collections need not traverse the objects of imported modules
 
 
 def _timed(job: LabJob) -> dict[str, object]:

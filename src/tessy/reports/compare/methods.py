@@ -102,7 +102,7 @@ def models(document: Mapping[str, Any]) -> dict[Author, str]:
 
 
 def short_names(paths: Sequence[PurePath]) -> list[str]:
-    """Return the shortest suffix of each path that no other path has; equal paths share it."""
+    """Return the shortest suffix of each path that is unique; equal paths have the same one."""
     parts = [path.parts for path in paths]
     names = []
     for own in parts:

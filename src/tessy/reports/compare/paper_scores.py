@@ -1,9 +1,9 @@
-"""Scores of the paper, beside evaluations of the same problems.
+"""Scores of the paper, shown beside evaluations of the same problems.
 
-A score is shown only if an evaluation has as many problems as the paper's score was computed from.
-That number follows from the score's fraction, as does the number of runs: the scores in programming
-are those of a single run, although the paper states the mean of several. For OlympiadBench the set
-cannot be recovered, so its scores are not shown.
+A score is shown only for an evaluation of as many problems as the paper's. The paper's numbers of
+problems and runs follow from its scores, which are fractions of them: those in programming are
+of a single run, although the paper states the mean of several. The problems of its OlympiadBench
+scores are unknown, so these are not shown.
 
 Source: Huang et al., arXiv 2604.14164, table 1.
 """
@@ -70,7 +70,7 @@ def paper_scores(benchmark: str, problems: int) -> PaperScores | None:
 def paper_section(evaluated: Sequence[tuple[str, int]]) -> Section | None:
     """Return a table for evaluations, each given by benchmark and number of scored problems.
 
-    None if the paper has scores on the problems of none.
+    None if the paper has no scores on any of them.
     """
     found = [paper_scores(*each) for each in evaluated]
     if not any(found):

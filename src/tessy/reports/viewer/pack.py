@@ -100,7 +100,7 @@ def index_entry(row: Trajectory | Evaluation | Failure) -> list[Any]:
     ]
 
 
-_CHOICES = ("candidates' scores", "places")  # notes of a row on what was chosen, and how
+_CHOICES = ("candidates' scores", "places")  # notes on how a row's text was chosen
 
 
 def detail(row: Trajectory | Evaluation | Failure) -> dict[str, Any]:

@@ -27,9 +27,9 @@ class Strategy:
         answer_by: Author of the answer that is kept; None where ``tessy sample`` chooses it.
         how: One or two sentences on how a sample is made.
         in_turns: Both models write one thinking, which boundary predictors cut into spans.
-        reads_traces: Its problems come with a trace, which a boundary predictor splits.
+        reads_traces: Each problem has a trace, which a boundary predictor splits.
         candidates: Default of the option of that name.
-        answers: Values of the option ``answer_by``, if it can be chosen.
+        answers: Values of the option ``answer_by``; empty if the strategy does not take it.
         options: Options that no other strategy reads.
         check: The reason why a problem cannot be used with these options, or None.
     """

@@ -110,7 +110,7 @@ def _provenance(
 def _model(job: ExportJob) -> dict[str, str | None]:
     """Return the model whose format the rows have: its hub id, or its folder seen from the file.
 
-    A folder that is not here is not named: its path means nothing to a reader of the file.
+    A folder that does not exist here is omitted, because a reader of the file cannot resolve it.
     """
     data = job.document["data_config"]
     name = data.get(f"{role_of(data).prefix}model")
