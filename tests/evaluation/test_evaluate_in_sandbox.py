@@ -88,3 +88,17 @@ async def test_lcb_pro(tmp_path: Path, monkeypatch):
         await asyncio.to_thread(finish, served(server, "lcb-pro", run, *options))
     found = {row.id: (row.outcome, row.detail) for row in iter_rows(run, EVALUATIONS)}
     assert found == {"A": ("correct", ""), "B": ("wrong", "test 1")}
+
+
+async def test_the_python_of_programs_can_be_selected(tmp_path: Path, monkeypatch):
+    backend("bubblewrap")
+    sized(monkeypatch, "lcb-v5", 1)
+    file, run = write(tmp_path / "test5.jsonl", problem("right", **SUM)), tmp_path / "run"
+    async with serve(lambda asked: Reply(f"```python\n{PROGRAMS['right']}\n```")) as server:
+        options = ("--data", str(file), "--answer-tokens", "200", "--judge-python")
+        command = served(server, "lcb-v5", run, *options)
+        output = await asyncio.to_thread(finish, [*command, str(tmp_path / "python")], 2)
+        assert f"{tmp_path / 'python'} is not a working Python" in output
+        assert not (run / "evaluations.jsonl").exists()
+        await asyncio.to_thread(finish, [*command, "/usr/bin/python3"])
+    assert "/usr/bin/python3" in scores(run)["sandbox"]["python"]

@@ -43,6 +43,8 @@ class EvaluateConfig(GenerationOptions, ModelConfig):
     """Text added to each problem after a blank line; None: that of the benchmark."""
     judge_workers: int | None = Field(default=None, ge=1)
     """Programs that are judged at a time; None: one per CPU core."""
+    judge_python: Path | None = None
+    """Python interpreter of the programs that are judged; None: the system's `python3`."""
     allow_unsafe_judging: bool = False
     """Run programs of the model although no sandbox works here; they can then read and change your
     files."""

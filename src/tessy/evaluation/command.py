@@ -142,7 +142,11 @@ def _open_program_judge(
         return None
     from tessy.evaluation.programs.judge import open_judge
 
-    judge = open_judge(workers=workers, allow_unsafe=config.allow_unsafe_judging)
+    judge = open_judge(
+        workers=workers,
+        allow_unsafe=config.allow_unsafe_judging,
+        python=config.judge_python,
+    )
     if tests.kind == "checker":
         try:  # a missing compiler or header would stop the run at its first verdict
             asyncio.run(judge.judge(_EMPTY_PROGRAM, tests))
