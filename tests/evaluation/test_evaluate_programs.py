@@ -73,7 +73,7 @@ async def test_each_verdict_has_its_outcome(tmp_path: Path, monkeypatch):
         assert "2 without a score: judge error 2" in output
         again = await asyncio.to_thread(finish, command, 1)
         assert "pass@1" in again
-    assert opened == [{"workers": 2, "allow_unsafe": False}] * 2
+    assert opened == [{"workers": 2, "allow_unsafe": False, "python": None}] * 2
     assert judge.closed == 2
     assert judge.most <= 2
     found = {row.id: (row.outcome, row.rule) for row in rows_of(run).values()}
