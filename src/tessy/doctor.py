@@ -279,6 +279,9 @@ async def _check_sample(problem: Problem, report: DoctorReport) -> None:
             row = await all_strategies()[config.strategy].make(attempt)
         except SampleFailed as failure:
             row = attempt.failure(failure.reason, failure.detail)
+            if failure.reason == "refused":  # no other draw can avoid it
+                report.fail(str(failure))
+                return
             report.warn(f"the sample failed: {failure}; a run would record it and continue")
             report.sample_failed = shorten(str(failure), 300, placeholder=" …")
         except EngineError as error:

@@ -114,6 +114,7 @@ def test_ojbench_has_no_score_until_its_judge_has_decided(tmp_path: Path, monkey
     [
         (lambda rows: rows.pop(), "has no verdict on sample 0 of swerc2023_H-python"),
         (lambda rows: rows[0].update(id=8), "sample 0 of 8-python, which is not in the run"),
+        (lambda rows: rows[0].update(content="another"), "a verdict on another response as sample"),
         (lambda rows: rows.append(rows[0]), ":5: (row): a second verdict on sample 0 of 2423"),
         (lambda rows: rows[1].pop("verdict"), ":2: verdict: expected text, got null"),
         (lambda rows: rows[1].update(is_passed="yes"), ":2: is_passed: expected true or false"),

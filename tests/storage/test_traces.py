@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tessy.answers.references import reference_of
 from tessy.core.errors import BadRowsError, ConfigError, InputError
 from tessy.core.records import Problem, StyleSpan, TeacherTrace
 from tessy.storage.traces import load_traces
@@ -219,3 +220,18 @@ def test_two_traces_of_a_problem_have_two_ids(tmp_path):
     loaded = load_traces(written(tmp_path, SHAPES["Mistral"] | {"id": "a"}, other | {"id": "a"}))
     assert [problem.id for problem in loaded.problems] == ["a", "a#2"]
     assert len({problem.digest for problem in loaded.problems}) == 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "more", "reference"),
+    [
+        ("So it is \\boxed{7}.", {}, "7"),
+        ("So it is \\boxed{7}.", {"answer": "8"}, "8"),
+        ("It depends on what is meant by it.", {}, None),
+    ],
+)
+def test_the_answer_of_a_trace_is_the_reference_of_a_problem_without_one(
+    tmp_path, answer, more, reference
+):
+    row = {"prompt": "3 + 4?", "response": f"<think>Hmm, 3 + 4 = 7.</think>{answer}", **more}
+    assert reference_of(only(written(tmp_path, row)).extra) == reference

@@ -20,6 +20,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tessy.answers.references import reference_of
 from tessy.core.errors import BadRowsError, ConfigError, InputError, RowFault
 from tessy.core.records import Problem, StyleSpan, TeacherTrace, Trajectory
 from tessy.storage.conversations import CONVERSATIONS, LIKELY, BadField, FieldMap, get, kind
@@ -125,7 +126,7 @@ def _from_run(
         problem = Problem(
             id=name,
             messages=row.messages[:-1],
-            extra=row.problem,
+            extra=with_reference(row.problem, row.answer),
             trace=TeacherTrace(thinking=row.thinking, answer=row.answer),
         )
         unusable = check(problem)
@@ -149,6 +150,16 @@ def _free_name(row: Trajectory, names: Collection[str]) -> str:
         number += 1
         name = f"{row.id}#{number}"
     return name
+
+
+def with_reference(extra: dict[str, Any], answer: str) -> dict[str, Any]:
+    """Return a problem's fields with the trace's answer as reference, if they have none.
+
+    A restyled sample is answered by the student, whose answer can then be compared with it.
+    """
+    if reference_of(extra) is not None or reference_of({"reference": answer}) is None:
+        return extra
+    return extra | {"reference" if "reference" not in extra else "reference_turn": answer}
 
 
 def _take_trace(row: dict[str, Any], fields: FieldMap) -> TeacherTrace:
@@ -175,6 +186,8 @@ def _take_trace(row: dict[str, Any], fields: FieldMap) -> TeacherTrace:
             "expected one thinking at the start of the response; found markers within it, or a "
             "second one after it",
         )
+    if not fields.mapped.get("reference"):
+        row.update(with_reference(row, answer.strip()))
     return TeacherTrace(
         thinking=thinking.strip(), answer=answer.strip(), style=_style(row, len(thinking.strip()))
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tessy.core.errors import InputError
 from tessy.evaluation.programs import agreement
 from tessy.evaluation.programs.agreement import KnownVerdict, method_of_solution
 from tests.support.paths import ROOT
@@ -139,3 +140,15 @@ def test_a_row_without_the_name_of_a_method_is_judged_by_its_program():
     row = {"question_id": "a", "code": SOLUTION, "inputs": ["1\n2"], "outputs": ["3"], "verdict": 1}
     assert KnownVerdict.model_validate(row).function == "add"
     assert KnownVerdict.model_validate(row | {"fn_name": None}).function is None
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [("{nope", r"rows\.jsonl:2: \(row\): Invalid JSON"), ("{}", r"rows\.jsonl:2: question_id: ")],
+)
+def test_a_malformed_row_is_refused_with_its_line(tmp_path, line, message):
+    row = {"question_id": "a", "code": "", "inputs": [""], "outputs": [""], "verdict": True}
+    file = tmp_path / "rows.jsonl"
+    file.write_text(f"{json.dumps(row)}\n{line}\n", "utf-8")
+    with pytest.raises(InputError, match=message):
+        agreement.read_known_verdicts(file)

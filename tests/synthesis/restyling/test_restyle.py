@@ -359,3 +359,13 @@ async def test_numbers_beside_dropped_style_stay_two_numbers(phrase):
     row = await restyled(make_context(StudentOfStyle({phrase: 1.0}, ends=0.0)), problem)
     check(row)
     assert "1234" not in row.thinking
+
+
+async def test_code_in_a_fenced_block_is_never_replaced():
+    code = "```python\n# Wait, okay so\nfor i in items:\n    pass\n```"
+    thinking = f"So we write\n{code}\nand then 3 * 2 = 6."
+    rule = WordRule(lambda unit: has_no_digit(unit))
+    row = await restyled(make_context(StudentOfStyle(PHRASES), rule=rule), trace_problem(thinking))
+    assert code in row.thinking
+    marked = trace_problem(thinking, style=(StyleSpan(start=0, end=len(thinking) - 10),))
+    assert code in (await restyled(make_context(StudentOfStyle(PHRASES)), marked)).thinking

@@ -16,6 +16,7 @@ class OfficialVerdict(NamedTuple):
     key: Key
     outcome: EvaluationOutcome  # correct, wrong or judge_error
     verdict: str  # as the judge names it
+    answer: str | None = None  # the judged response, if the judge repeats it
 
 
 @dataclass(frozen=True, slots=True)

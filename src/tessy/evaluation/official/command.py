@@ -143,17 +143,26 @@ def _judge_rows(
 
 
 def _check(rows: Sequence[Evaluation], source: str, verdicts: dict[Key, OfficialVerdict]) -> None:
-    known = {row.key for row in rows}
+    known = {row.key: row for row in rows}
     expected = {row.key for row in rows if needs_verdict(row)}
-    for name, sample in sorted(verdicts.keys() - known):
+    for name, sample in sorted(verdicts.keys() - known.keys()):
         raise InputError(
             f"{source} has a verdict on sample {sample} of {name}, which is not in the run; "
             "pass the verdicts on the responses of this run"
         )
-    for name, sample in sorted(expected - verdicts.keys()):
+    for (name, sample), verdict in sorted(verdicts.items()):
+        if verdict.answer is not None and verdict.answer != known[name, sample].answer:
+            raise InputError(
+                f"{source} has a verdict on another response as sample {sample} of {name}; pass "
+                "the verdicts on the responses of this run"
+            )
+    missing = sorted(expected - verdicts.keys())
+    if missing:
+        name, sample = missing[0]
+        more = f", nor on {len(missing) - 1:,} others" if missing[1:] else ""
         raise InputError(
-            f"{source} has no verdict on sample {sample} of {name}, nor on "
-            f"{len(expected - verdicts.keys()) - 1:,} others; judge all exported responses"
+            f"{source} has no verdict on sample {sample} of {name}{more}; judge all exported "
+            "responses"
         )
 
 

@@ -45,7 +45,9 @@ def _verdict(row: dict[str, Any]) -> OfficialVerdict:
     outcome: EvaluationOutcome = "correct" if passed else "wrong"
     if verdict == _INTERNAL_ERROR:
         outcome = "judge_error"
-    return OfficialVerdict((f"{name}-{language}", sample_of(row)), outcome, verdict)
+    content = row.get("content")
+    answer = content if isinstance(content, str) else None
+    return OfficialVerdict((f"{name}-{language}", sample_of(row)), outcome, verdict, answer)
 
 
 def _verdicts(file: Path) -> Iterator[OfficialVerdict]:

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tessy.core.errors import InputError, TessyError
 from tessy.core.formatting import percent
@@ -35,7 +35,6 @@ from tessy.evaluation.programs.base import (
     ProgramVerdict,
 )
 from tessy.evaluation.programs.judge import open_judge
-from tessy.storage import jsonl
 
 _INPUT_ERROR = 2
 _INTERRUPTED = 130
@@ -119,12 +118,22 @@ def read_known_verdicts(file: Path) -> Sequence[KnownVerdict]:
         InputError: The file cannot be read or has no rows, or a row is invalid.
     """
     try:
-        lines = [line for line in jsonl.read_lines(file) if jsonl.is_row(line.content)]
+        lines = file.read_bytes().splitlines()
     except OSError as error:
         raise InputError(f"cannot read {file}: {error.strerror}") from error
-    if not lines:
-        raise InputError(f"{file} has no rows")
-    return [jsonl.parse_row(KnownVerdict, file, line) for line in lines]
+    rows = [_row(f"{file}:{n}", line) for n, line in enumerate(lines, 1) if line.strip()]
+    if not rows:
+        raise InputError(f"{file} has no rows; give a JSON object a line")
+    return rows
+
+
+def _row(place: str, line: bytes) -> KnownVerdict:
+    try:
+        return KnownVerdict.model_validate_json(line)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"])) or "(row)"
+        raise InputError(f"{place}: {field}: {first['msg']}; fix this row") from None
 
 
 async def compare_verdicts(

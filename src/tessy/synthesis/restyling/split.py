@@ -1,6 +1,7 @@
 """A trace as places of style before capability (pure).
 
 Units with digits, operators or code are capability, whatever the rule says: they carry the content.
+So are all units of fenced blocks of code, comments included.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from tessy.core.records import StyleSpan
 _CONTENT = frozenset({"Nd", "Nl", "No", "Sm", "Sc"})
 _SIGNS = frozenset("`\\{}[]_^#@&*/%|~")
 _CALL = re.compile(r"\w\(")
+_FENCED = re.compile(r"^[ ]{0,3}(`{3,}|~{3,}).*?(?:^[ ]{0,3}\1|\Z)", re.DOTALL | re.MULTILINE)
 _HYPHEN = "-"  # alone it is a minus sign
 
 
@@ -43,6 +45,11 @@ def is_content(unit: str) -> bool:
     return any(char in _SIGNS or unicodedata.category(char) in _CONTENT for char in unit)
 
 
+def fenced(text: str) -> list[tuple[int, int]]:
+    """Return the ranges (chars) of fenced blocks of code; one that is not closed ends the text."""
+    return [match.span() for match in _FENCED.finditer(text)]
+
+
 def split_request(key: str, thinking: str) -> PredictionRequest:
     """Return the request that classifies every unit of a finished thinking."""
     return PredictionRequest(key, thinking, (0, *edges(thinking)), final=True)
@@ -52,10 +59,15 @@ def style_by_scores(
     request: PredictionRequest, scores: Sequence[UnitScore], cut: Cut
 ) -> list[bool]:
     """Return which units are style; those with tokens of both classes are not."""
+    code = fenced(request.text)
     return [
-        kind_of(score, cut) == "style" and not is_content(unit)
-        for unit, score in zip(request.units, scores, strict=True)
+        kind_of(score, cut) == "style" and not is_content(unit) and not _within(start, code)
+        for start, unit, score in zip(request.edges, request.units, scores, strict=False)
     ]
+
+
+def _within(start: int, ranges: Sequence[tuple[int, int]]) -> bool:
+    return any(begin <= start < end for begin, end in ranges)
 
 
 def style_by_spans(request: PredictionRequest, spans: Sequence[StyleSpan]) -> list[bool]:
@@ -63,10 +75,11 @@ def style_by_spans(request: PredictionRequest, spans: Sequence[StyleSpan]) -> li
     covered = bytearray(len(request.text))
     for span in spans:
         covered[span.start : span.end] = b"\1" * (span.end - span.start)
-    style = []
+    style, code = [], fenced(request.text)
     for start, unit in zip(request.edges, request.units, strict=False):
         words = [index for index, char in enumerate(unit, start) if not char.isspace()]
-        style.append(all(covered[index] for index in words) and not is_content(unit))
+        own = all(covered[index] for index in words) and not _within(start, code)
+        style.append(own and not is_content(unit))
     return style
 
 
