@@ -97,6 +97,11 @@ def folder_for_boxes() -> Iterator[Path]:
         yield Path(folder)
 
 
+# An argument of `sleep` by which the processes of these tests are found: those of another test
+# process, which may run the same tests at this moment, have another one.
+MARKER = f"4321.{os.getpid()}"
+
+
 def processes_with(argument: str) -> list[str]:
     """Return the ids of processes with this argument on their command line."""
     found = []

@@ -15,7 +15,7 @@ from tessy.core.errors import InputError
 from tessy.evaluation.programs import agreement
 from tessy.evaluation.programs.agreement import KnownVerdict, method_of_solution
 from tests.support.paths import ROOT
-from tests.support.sandboxes import backend, processes_with
+from tests.support.sandboxes import MARKER, backend, processes_with
 
 SUM = "print(sum(map(int, input().split())))"
 ROWS = [
@@ -106,17 +106,17 @@ def test_a_file_without_rows_is_refused(
 
 
 def test_ctrl_c_kills_the_programs(tmp_path: Path):
-    code = "import os\nos.execv('/bin/sleep', ['sleep', '5432.1'])"
+    code = f"import os\nos.execv('/bin/sleep', ['sleep', '{MARKER}'])"
     file = write(tmp_path / "rows.jsonl", [{**ROWS[0], "code": code}])
     argv = [sys.executable, "-m", "tessy.evaluation.programs.agreement", str(file)]
     argv += ["--seconds", "600"]
     script = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    while not processes_with("5432.1"):
+    while not processes_with(MARKER):
         assert script.poll() is None
     script.send_signal(signal.SIGINT)
     assert script.communicate()[1] == ""
     assert script.returncode == 130
-    assert processes_with("5432.1") == []
+    assert processes_with(MARKER) == []
 
 
 SOLUTION = "class Solution:\n    def _x(self, a, b): ...\n    def add(self, a, b): return a + b\n"

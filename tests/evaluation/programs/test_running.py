@@ -13,7 +13,7 @@ from tessy.core.errors import InputError
 from tessy.evaluation.programs.base import ProgramTests
 from tessy.evaluation.programs.gate import RunGate, StoppedError
 from tessy.evaluation.sandbox.base import Execution, Limits, SandboxCommand, SandboxError
-from tests.support.sandboxes import processes_with, program_tests, running_judge
+from tests.support.sandboxes import MARKER, processes_with, program_tests, running_judge
 
 PASSED = Execution("exit", 0, 0.1, 0.1, b"1\n", b"")
 ONE = program_tests(("", "1"), seconds=1.0)
@@ -144,18 +144,18 @@ async def test_tests_that_cannot_be_read_stop_the_run():
         await judge.judge("", tests)
 
 
-SLEEP = """
+SLEEP = f"""
 import os
 if os.fork() == 0:
     os.setsid()
-    os.execv("/bin/sleep", ["sleep", "4321.1234"])
+    os.execv("/bin/sleep", ["sleep", "{MARKER}"])
 import time
 time.sleep(1000)
 """
 
 
 async def until_it_runs(task: asyncio.Task[object]) -> None:
-    while not processes_with("4321.1234"):
+    while not processes_with(MARKER):
         assert not task.done()
         await asyncio.sleep(0.01)
 
@@ -167,7 +167,7 @@ async def test_cancelling_kills_the_program():
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert processes_with("4321.1234") == []
+        assert processes_with(MARKER) == []
 
 
 async def test_closing_kills_all_programs():
@@ -175,7 +175,7 @@ async def test_closing_kills_all_programs():
         task = asyncio.create_task(judge.judge(SLEEP, program_tests(("", ""), seconds=600.0)))
         await until_it_runs(task)
         judge.close()
-        assert processes_with("4321.1234") == []
+        assert processes_with(MARKER) == []
         assert (await task).status == "judge_error"
 
 

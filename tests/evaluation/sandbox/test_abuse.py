@@ -21,6 +21,7 @@ from tests.support.attacks import ATTACKS, GAPS, HEADER
 from tests.support.paths import ROOT
 from tests.support.sandboxes import (
     BACKENDS,
+    MARKER,
     PYTHON,
     backend,
     folder_for_boxes,
@@ -32,7 +33,6 @@ from tests.support.sandboxes import (
 pytestmark = pytest.mark.xdist_group("attacks")
 
 MEBIBYTES = 256
-MARKER = "1234.5678"  # an argument of a process that must not survive
 
 
 @contextmanager
