@@ -208,7 +208,8 @@ def test_a_run_finds_no_files_of_the_last_one(sandbox: Sandbox):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root changes the user")
 def test_programs_at_the_same_time_have_different_users(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(landlock, "_USERS", range(64_000, 64_002))
+    first = 20_000 + 2 * (os.getpid() % 20_000)  # users that no other test process takes
+    monkeypatch.setattr(landlock, "_USERS", range(first, first + 2))
     code = f"import os\nos.execv('/bin/sleep', ['sleep', '{MARKER}'])"
     stop = threading.Event()
     with folder_for_boxes() as folder, ThreadPoolExecutor(1) as threads:
@@ -224,6 +225,6 @@ def test_programs_at_the_same_time_have_different_users(monkeypatch: pytest.Monk
             for number in range(4):
                 show = "import os\nprint(os.getuid())"
                 execution = run_python(backend("landlock"), show, folder / str(number))
-                assert int(execution.stdout) == 128_001 - taken
+                assert int(execution.stdout) == 2 * first + 1 - taken
         finally:
             stop.set()
