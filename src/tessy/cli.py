@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, cast
 
-from tessy.core.errors import EngineError, InputError, TessyError
+from tessy.core.errors import EXIT_INTERRUPTED, EngineError, InputError, TessyError
 
 if TYPE_CHECKING:  # importing pydantic is slow
     from tessy.config.base import Config
@@ -22,7 +22,6 @@ if TYPE_CHECKING:  # importing pydantic is slow
 EXIT_FAILED = 1  # no sample finished, the disk is full, or (with a traceback) an unexpected error
 EXIT_INPUT = 2  # invalid input, nothing was started
 EXIT_ENGINE = 3  # a model server failed, or `doctor` found problems
-EXIT_INTERRUPTED = 130  # Ctrl-C
 EXIT_UNREAD = 141  # the output was closed (`| head`): 128 + SIGPIPE
 
 

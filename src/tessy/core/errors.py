@@ -11,6 +11,8 @@ from typing import Literal
 
 from tessy.core.formatting import counted
 
+EXIT_INTERRUPTED = 130  # of a command that Ctrl-C ended: 128 + SIGINT, as a shell reports it
+
 
 class TessyError(Exception):
     """Base class of all exceptions raised by tessy."""

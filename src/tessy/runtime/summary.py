@@ -174,10 +174,27 @@ def wall_seconds(summary: Path) -> float:
 
 def generated_tokens(row: Trajectory | Evaluation | Failure) -> dict[Author, int]:
     """Return the tokens that each model generated for a row, kept or not, in its own tokens."""
-    unseen = row.cost.unseen
-    generated: dict[Author, int] = {a: row.tokens.drafted[a] + unseen[a] for a in AUTHORS}
-    if row.restyle is None or row.answer_by == "student":  # else it is the answer of the trace
-        generated[row.answer_by] += row.tokens.answer
+    answer = row.answer_by, row.tokens.answer
+    return add_generated(
+        row.tokens.drafted, row.cost.unseen, answer, restyled=row.restyle is not None
+    )
+
+
+def add_generated(
+    drafted: Mapping[Author, int],
+    unseen: Mapping[Author, int],
+    answer: tuple[Author, int],
+    *,
+    restyled: bool,
+) -> dict[Author, int]:
+    """Return the generated tokens by author from a row's counts, and its answer's author and count.
+
+    A ``restyled`` row with an answer by the teacher has that of its trace, which was not generated.
+    """
+    generated: dict[Author, int] = {a: drafted[a] + unseen.get(a, 0) for a in AUTHORS}
+    author, tokens = answer
+    if not restyled or author == "student":
+        generated[author] += tokens
     return generated
 
 

@@ -21,7 +21,7 @@ from tessy.core.records import (
     pack_ids,
 )
 from tessy.core.seeds import derive_seed
-from tessy.core.tasks import run_all
+from tessy.core.tasks import gather_or_cancel
 from tessy.inference.base import Chunk, ChunkSink, Request
 from tessy.runtime.progress import ProgressState
 from tessy.runtime.summary import by_author
@@ -129,36 +129,40 @@ class SampleAttempt:
         self, cooperation: Cooperation, generate: Generate, prefetch: HandoverPrefetch
     ) -> None:
         started = self.clock()
+        span = self._driver(cooperation, generate, prefetch)
+        try:
+            await self._drive(span, generate)
+        finally:
+            self.meter.seconds["predictor"] += span.predictor_seconds
+            self.meter.seconds[generate.author] += self.clock() - started - span.predictor_seconds
+        cooperation.closed()
+
+    def _driver(
+        self, machine: SpanMachine, generate: Generate, prefetch: HandoverPrefetch
+    ) -> SpanDriver:
+        predictor = self.context.predictors[generate.author]
+        return SpanDriver(machine, predictor, prefetch, self.clock)
+
+    async def _drive(self, span: SpanDriver, generate: Generate) -> None:
+        """Run the request of a span and count it, but not its time."""
         self.meter.requests[generate.author] += 1
-        span = SpanDriver(
-            cooperation, self.context.predictors[generate.author], prefetch, self.clock
-        )
         try:
             await span.run(generate)
         finally:
             self._count(generate.author, span.drafted, span.unseen)
-            self.meter.seconds["predictor"] += span.predictor_seconds
-            self.meter.seconds[generate.author] += self.clock() - started - span.predictor_seconds
-        cooperation.closed()
 
     async def draw(self, drafts: Sequence[tuple[SpanMachine, Generate]]) -> None:
         """Run the requests of several drafts of one model at the same time."""
         started = self.clock()
         author = drafts[0][1].author
         try:
-            await run_all(self._draw(machine, generate) for machine, generate in drafts)
+            await gather_or_cancel(self._draw(machine, generate) for machine, generate in drafts)
         finally:
             self.meter.seconds[author] += self.clock() - started
 
     async def _draw(self, machine: SpanMachine, generate: Generate) -> None:
-        self.meter.requests[generate.author] += 1
         prefetch = HandoverPrefetch(self._stream, self._predict, self._on_discarded)
-        predictor = self.context.predictors[generate.author]
-        span = SpanDriver(machine, predictor, prefetch, self.clock)
-        try:
-            await span.run(generate)
-        finally:
-            self._count(generate.author, span.drafted, span.unseen)
+        await self._drive(self._driver(machine, generate, prefetch), generate)
 
     async def score(self, texts: Sequence[tuple[Sequence[int], int]]) -> list[float]:
         """Return the student's log-likelihood (nats) of ``ids[start:]`` of each of ``texts``."""
@@ -167,7 +171,7 @@ class SampleAttempt:
         self.meter.requests["student"] += len(texts)
         self._count("student", 0, len(texts) * backend.score_tokens)
         try:
-            scores = await run_all(
+            scores = await gather_or_cancel(
                 backend.engine.score(self.key, ids, start, top=0) for ids, start in texts
             )
         finally:

@@ -23,24 +23,16 @@ def load_run_problems(config: RunOptions, *, skip_bad_rows: bool | None = None) 
 
     ``skip_bad_rows`` overrides the option of that name.
     """
-    skip = config.skip_bad_rows if skip_bad_rows is None else skip_bad_rows
-    check = partial(_unusable, config)
+    load = partial(load_problems, config.problems)
     if isinstance(config, SynthesisOptions):
         strategy_of(config)  # wrong options are reported before the file is read
         if config.traces is not None:
-            return load_traces(
-                config.traces,
-                split=config.split,
-                fields=config.fields,
-                skip_bad_rows=skip,
-                check=check,
-            )
-    return load_problems(
-        config.problems,
+            load = partial(load_traces, config.traces)
+    return load(
         split=config.split,
         fields=config.fields,
-        skip_bad_rows=skip,
-        check=check,
+        skip_bad_rows=config.skip_bad_rows if skip_bad_rows is None else skip_bad_rows,
+        check=partial(_unusable, config),
     )
 
 

@@ -16,7 +16,14 @@ from rich.text import Text
 
 from tessy.config.predictors import SampleConfig
 from tessy.config.synthesis import SynthesizeConfig
-from tessy.core.errors import BadRowsError, RowFault, TessyError, reason_label, reason_labels
+from tessy.core.errors import (
+    EXIT_INTERRUPTED,
+    BadRowsError,
+    RowFault,
+    TessyError,
+    reason_label,
+    reason_labels,
+)
 from tessy.core.formatting import tally
 from tessy.core.records import Key
 from tessy.inference.http.address import without_credentials
@@ -58,7 +65,6 @@ from tessy.synthesis.setup import (
 
 EXIT_NOTHING_FINISHED = 1
 EXIT_BUDGET = 4
-EXIT_INTERRUPTED = 130
 
 _DATA_NAMES = data_names(SynthesizeConfig, SampleConfig) | {*FORMAT_NAMES, *WEIGHT_NAMES, "command"}
 

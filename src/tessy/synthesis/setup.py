@@ -19,7 +19,7 @@ from tessy.config.predictors import SampleConfig
 from tessy.config.synthesis import SynthesisOptions
 from tessy.core.errors import ConfigError, ModelError
 from tessy.core.records import AUTHORS, Author, other
-from tessy.core.tasks import run_all
+from tessy.core.tasks import gather_or_cancel
 from tessy.inference.base import Engine, EngineInfo, Sampling
 from tessy.inference.http.address import read_address, read_api_key, shown_url
 from tessy.inference.http.engine import HttpEngine
@@ -265,7 +265,7 @@ async def open_resources(
 
 async def _probe(pools: Mapping[Author, ReplicaPool]) -> dict[Author, EngineInfo]:
     """Probe the servers of all roles at the same time; raises the first failure."""
-    infos = await run_all(pool.probe() for pool in pools.values())
+    infos = await gather_or_cancel(pool.probe() for pool in pools.values())
     return dict(zip(pools, infos, strict=True))
 
 

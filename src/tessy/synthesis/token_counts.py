@@ -9,7 +9,7 @@ from typing import Any
 
 from tessy.core.errors import FailureReason
 from tessy.core.records import AUTHORS, Author, Cost, TokenCounts
-from tessy.runtime.summary import by_author
+from tessy.runtime.summary import add_generated, by_author
 from tessy.storage import jsonl
 from tessy.storage.run_paths import RunPaths
 from tessy.synthesis.shared_thinking import GeneratedResponse
@@ -69,13 +69,8 @@ def tokens_of_rows(paths: RunPaths) -> int:
 def generated_tokens(row: Mapping[str, Any]) -> dict[Author, int]:
     """Return the tokens that each model generated for ``row`` (JSON), kept or not, in its own."""
     tokens, unseen = row["tokens"], row.get("cost", {}).get("unseen", {})  # older rows have none
-    generated: dict[Author, int] = {
-        author: int(tokens["drafted"][author]) + int(unseen.get(author, 0)) for author in AUTHORS
-    }
-    answer_by = row.get("answer_by", "student")
-    if not row.get("restyle") or answer_by == "student":  # else it is the answer of the trace
-        generated[answer_by] += int(tokens["answer"])
-    return generated
+    answer = row.get("answer_by", "student"), tokens["answer"]
+    return add_generated(tokens["drafted"], unseen, answer, restyled=row.get("restyle") is not None)
 
 
 def lengths_of_rows(paths: RunPaths) -> list[int]:

@@ -23,7 +23,7 @@ from rich.console import Console
 
 from tessy.config.base import ModelConfig
 from tessy.config.training import SftConfig
-from tessy.core.errors import ConfigError, InputError, RunError
+from tessy.core.errors import EXIT_INTERRUPTED, ConfigError, InputError, RunError
 from tessy.core.extras import check_installed
 from tessy.core.formatting import counted, duration, short_count, size
 from tessy.data.export.provenance import public
@@ -48,7 +48,6 @@ if TYPE_CHECKING:  # torch and transformers take seconds to import
     from tessy.training.student import StudentSpec
 
 _EXIT_INPUT_ERROR = 2
-_EXIT_INTERRUPTED = 130
 _LIBRARIES = ("torch", "accelerate", "datasets", "matplotlib", "peft", "trl")
 _VERSIONS = ("transformers", "tokenizers", "torch", "accelerate", "trl", "peft")
 _RESULT_OPTIONS = ("epochs", "batch", "lora_rank", "max_tokens", "packing", "seed")
@@ -91,7 +90,7 @@ def sft(options: SftConfig, console: Console | None = None) -> int:
     except KeyboardInterrupt:
         if first:
             print(f"tessy: interrupted{_after_interruption(options)}", file=sys.stderr)
-        return _EXIT_INTERRUPTED
+        return EXIT_INTERRUPTED
     return 0
 
 

@@ -22,7 +22,7 @@ from tessy.boundary.annotation.summary import summarise, summary_table
 from tessy.boundary.callables import source_digest
 from tessy.config.base import SamplingConfig
 from tessy.config.predictors import AnnotateConfig
-from tessy.core.errors import ConfigError, SampleFailed, TessyError
+from tessy.core.errors import EXIT_INTERRUPTED, ConfigError, SampleFailed, TessyError
 from tessy.core.records import Annotation, FailedAnnotation, SegmentKey
 from tessy.core.seeds import derive_seed
 from tessy.inference.base import Sampling
@@ -41,7 +41,6 @@ from tessy.runtime.stop import Draining, Stop, interruptible
 from tessy.storage.run_dir import Run
 from tessy.storage.run_reader import iter_failed_rows, iter_rows
 
-EXIT_INTERRUPTED = 130
 # All keys that `_data_config` can give.
 _DATA_NAMES = frozenset(
     {"responses.created", "responses.data_digest", "segment_words", "seed", "model"}

@@ -25,7 +25,7 @@ from typing import NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from tessy.core.errors import InputError, TessyError
+from tessy.core.errors import EXIT_INTERRUPTED, InputError, TessyError
 from tessy.core.formatting import percent
 from tessy.core.statistics import wilson
 from tessy.evaluation.programs.base import (
@@ -37,7 +37,6 @@ from tessy.evaluation.programs.base import (
 from tessy.evaluation.programs.judge import open_judge
 
 _INPUT_ERROR = 2
-_INTERRUPTED = 130
 
 
 class KnownVerdict(BaseModel):
@@ -176,7 +175,7 @@ def main(argv: list[str] | None = None) -> int:
         limits = {"seconds": options.seconds, "memory_mib": options.memory_mib}
         comparisons = asyncio.run(compare_verdicts(judge, rows, **limits))
     except KeyboardInterrupt:
-        return _INTERRUPTED
+        return EXIT_INTERRUPTED
     finally:
         judge.close()
     print(report(comparisons))

@@ -17,7 +17,7 @@ from typing import Any
 from rich.console import Console
 
 from tessy.config.lab import LabConfig
-from tessy.core.errors import ConfigError, RunError
+from tessy.core.errors import EXIT_INTERRUPTED, ConfigError, RunError
 from tessy.core.extras import check_installed
 from tessy.core.formatting import counted, duration
 from tessy.lab.bundled import predictor_path, student_path, teacher_path
@@ -33,7 +33,6 @@ from tessy.storage.atomic import archive, make_directory
 from tessy.storage.lock import FileLock
 from tessy.storage.run_config import DirectoryKind, open_config
 
-EXIT_INTERRUPTED = 130
 _LIBRARIES = ("torch", "accelerate", "datasets", "matplotlib", "peft", "trl")
 _KIND = DirectoryKind(
     name="lab",

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from tessy.core.errors import TessyError
-
-_INTERRUPTED = 130
+from tessy.core.errors import EXIT_INTERRUPTED, TessyError
 
 
 class JobError(TessyError):
@@ -21,7 +19,7 @@ class JobInterrupted(Exception):
 
 def check_status(code: int, what: str) -> None:
     """Raise if a command inside a job did not end with status 0."""
-    if code == _INTERRUPTED:
+    if code == EXIT_INTERRUPTED:
         raise JobInterrupted(what)
     if code:
         raise JobError(f"{what} ended with status {code}")

@@ -22,6 +22,7 @@ from tessy.core.records import StyleSpan
 _CONTENT = frozenset({"Nd", "Nl", "No", "Sm", "Sc"})
 _SIGNS = frozenset("`\\{}[]_^#@&*/%|~")
 _CALL = re.compile(r"\w\(")
+# Blocks of code; one that is not closed ends with the text.
 _FENCED = re.compile(r"^[ ]{0,3}(`{3,}|~{3,}).*?(?:^[ ]{0,3}\1|\Z)", re.DOTALL | re.MULTILINE)
 _HYPHEN = "-"  # alone it is a minus sign
 
@@ -45,11 +46,6 @@ def is_content(unit: str) -> bool:
     return any(char in _SIGNS or unicodedata.category(char) in _CONTENT for char in unit)
 
 
-def fenced(text: str) -> list[tuple[int, int]]:
-    """Return the ranges (chars) of fenced blocks of code; one that is not closed ends the text."""
-    return [match.span() for match in _FENCED.finditer(text)]
-
-
 def split_request(key: str, thinking: str) -> PredictionRequest:
     """Return the request that classifies every unit of a finished thinking."""
     return PredictionRequest(key, thinking, (0, *edges(thinking)), final=True)
@@ -59,15 +55,17 @@ def style_by_scores(
     request: PredictionRequest, scores: Sequence[UnitScore], cut: Cut
 ) -> list[bool]:
     """Return which units are style; those with tokens of both classes are not."""
-    code = fenced(request.text)
+    style = [kind_of(score, cut) == "style" for score in scores]
+    return _without_content(request, style)
+
+
+def _without_content(request: PredictionRequest, style: Sequence[bool]) -> list[bool]:
+    """Return ``style`` without units of content and those of code blocks."""
+    code = [match.span() for match in _FENCED.finditer(request.text)]
     return [
-        kind_of(score, cut) == "style" and not is_content(unit) and not _within(start, code)
-        for start, unit, score in zip(request.edges, request.units, scores, strict=False)
+        own and not is_content(unit) and not any(begin <= start < end for begin, end in code)
+        for own, unit, start in zip(style, request.units, request.edges[:-1], strict=True)
     ]
-
-
-def _within(start: int, ranges: Sequence[tuple[int, int]]) -> bool:
-    return any(begin <= start < end for begin, end in ranges)
 
 
 def style_by_spans(request: PredictionRequest, spans: Sequence[StyleSpan]) -> list[bool]:
@@ -75,12 +73,11 @@ def style_by_spans(request: PredictionRequest, spans: Sequence[StyleSpan]) -> li
     covered = bytearray(len(request.text))
     for span in spans:
         covered[span.start : span.end] = b"\1" * (span.end - span.start)
-    style, code = [], fenced(request.text)
-    for start, unit in zip(request.edges, request.units, strict=False):
+    style = []
+    for start, unit in zip(request.edges[:-1], request.units, strict=True):
         words = [index for index, char in enumerate(unit, start) if not char.isspace()]
-        own = all(covered[index] for index in words) and not _within(start, code)
-        style.append(own and not is_content(unit))
-    return style
+        style.append(all(covered[index] for index in words))
+    return _without_content(request, style)
 
 
 def places_of(request: PredictionRequest, style: Sequence[bool]) -> list[Place]:
