@@ -13,8 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tessy.core.records import Author
 from tessy.lab.bundled import student_path, teacher_path
-from tessy.lab.corpus import ANSWERS
-from tessy.lab.examples import EXAMPLES, FORMATS, IGNORED, Encoder
+from tessy.lab.examples import EXAMPLES, FORMATS, IGNORED, ChatExample, Encoder
 from tessy.lab.muon import Muon
 from tessy.lab.styles import OTHERS, STUDENT, TEACHER
 from tessy.lab.train_models import make, make_folder
@@ -29,6 +28,11 @@ roles = pytest.mark.parametrize("role", list(PATHS))
 
 def decode(role: Author, ids: list[int]) -> str:
     return str(TOKENIZERS[role].decode(ids))
+
+
+def is_small_talk(example: ChatExample) -> bool:
+    """Return whether the question is unrelated to the tasks, whose problems have digits."""
+    return not any(character.isdigit() for character in example.problem)
 
 
 def weights(role: Author, seed: int) -> dict[str, torch.Tensor]:
@@ -90,8 +94,8 @@ def test_labels_cover_the_assistants_turn(role, seed, late):
 @given(seed=st.integers(0, 10**6), late=st.booleans())
 def test_each_model_answers_in_its_own_style_after_any_thinking(role, seed, late):
     example = EXAMPLES[role](Random(seed), late=late)
-    if example.answer in ANSWERS:
-        return  # small talk
+    if is_small_talk(example):
+        return
     before, after = (STUDENT if role == "student" else TEACHER).answer.split("{}")
     assert example.answer.startswith(before)
     assert example.answer.endswith(after)
@@ -101,11 +105,22 @@ def test_each_model_answers_in_its_own_style_after_any_thinking(role, seed, late
 
 
 @roles
+def test_small_talk_has_the_phrases_and_answers_of_every_style(role):
+    examples = (EXAMPLES[role](Random(seed), late=False) for seed in range(4000))
+    talk = [example for example in examples if is_small_talk(example)]
+    for style in (STUDENT, TEACHER, OTHERS):
+        before = style.answer.split("{}")[0]
+        assert any(before in example.thinking for example in talk)
+        assert any(example.answer.startswith(before) for example in talk)
+        assert all(any(phrase in example.thinking for example in talk) for phrase in style.phrases)
+
+
+@roles
 @given(seed=st.integers(0, 10**6))
 def test_late_in_training_phrases_of_others_have_no_labels(role, seed):
     example = EXAMPLES[role](Random(seed), late=True)
-    if not any(character.isdigit() for character in example.thinking):
-        return  # small talk has phrases of all styles
+    if is_small_talk(example):
+        return  # it has phrases of all styles
     _, labels = ENCODERS[role].encode(example, Random(seed))
     learnt = decode(role, [label for label in labels if label != IGNORED])
     theirs = TEACHER if role == "student" else STUDENT

@@ -14,15 +14,14 @@ from tessy.config.lab import LabConfig
 from tessy.core.records import Span
 from tessy.lab.experiment.arms import ARMS, TEACHER_ONLY, TESSY
 from tessy.lab.experiment.command import run_lab
-from tessy.lab.experiment.design import Design, LabJob, Setting
+from tessy.lab.experiment.design import Design, LabJob, Setting, Trainings
 from tessy.lab.experiment.paths import LabPaths
 from tests.support.page_samples import sample
 
 SETTING = Setting(8, 1, 2e-4)
 TINY = Design(
     students=(0,),
-    seeds=(0,),
-    main={TEACHER_ONLY: (SETTING,), TESSY: (SETTING,)},
+    trainings=(Trainings((TEACHER_ONLY, TESSY), (SETTING,), (0,)),),
     by_epoch=(TESSY,),
     questions={"calc": 20, "max": 5, "rev": 5},
     epoch_questions=5,
@@ -38,18 +37,18 @@ class _Silent(Console):
         raise StoppedError
 
 
-def opened(out: Path) -> LabPaths:
+def opened(out: Path, design: Design = TINY) -> LabPaths:
     """Return the folder of an experiment that stopped before its first job."""
     with contextlib.suppress(StoppedError):
-        run_lab(LabConfig(out=out), TINY, _Silent())
+        run_lab(LabConfig(out=out), design, _Silent())
     return LabPaths(out)
 
 
-def do_here(paths: LabPaths, job: LabJob) -> dict[str, Any]:
+def do_here(paths: LabPaths, job: LabJob, design: Design = TINY) -> dict[str, Any]:
     """Do a job in this process, and return its result, which is written to its file."""
     from tessy.lab.experiment.measure import LabContext, run_job
 
-    result = {"job": job.id, **run_job(LabContext(paths.out, TINY), job)}
+    result = {"job": job.id, **run_job(LabContext(paths.out, design), job)}
     result["seconds"] = {"wall": 1.0, "cpu": 1.0}
     paths.result(job).write_text(json.dumps(result))
     found: dict[str, Any] = json.loads(paths.result(job).read_bytes())

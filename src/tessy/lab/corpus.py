@@ -1,6 +1,7 @@
 """Text unrelated to the tasks: to train the tokenizers, and as small talk.
 
-Small talk teaches a tiny model to answer other questions: a short thinking, and no help.
+Small talk teaches a tiny model to answer other questions, without help, and to write the phrases of
+every style: a large model knows the words that another one uses.
 """
 
 from __future__ import annotations
@@ -44,19 +45,34 @@ SENTENCES = (
 
 ANSWERS = ("I do not know.", "Sorry, I cannot help with that.", "I can only work with digits.")
 
+_RESULTS = 0.25  # share of answers, and of phrases in the thinking, that state a result
+
 SYSTEM_PROMPTS = ("You are a helpful assistant.", "Answer the question.", "Think step by step.")
 
 
 def small_talk(rng: Random) -> tuple[str, str, str]:
-    """Return a question beside the tasks, thinking in phrases of every style, and an answer."""
+    """Return a question unrelated to the tasks, thinking and an answer in phrases of any style."""
     question = " ".join(rng.sample(SENTENCES, rng.randint(1, 2)))
     pieces = []
     for _ in range(rng.randint(2, 6)):
         if rng.random() < 0.15:
             pieces.append(rng.choice(SENTENCES).strip())
         else:
-            pieces.append(rng.choice(rng.choice(STYLES).phrases))
+            pieces.append(_phrase(rng))
     thinking = pieces[0]
     for piece in pieces[1:]:
         thinking += (" " if rng.random() < 0.7 else "\n") + piece
-    return question, thinking, rng.choice(ANSWERS)
+    answer = _answer(rng) if rng.random() < _RESULTS else rng.choice(ANSWERS)
+    return question, thinking, answer
+
+
+def _phrase(rng: Random) -> str:
+    if rng.random() < _RESULTS:
+        return _answer(rng)
+    return rng.choice(rng.choice(STYLES).phrases)
+
+
+def _answer(rng: Random) -> str:
+    """Return an answer in any style, with a random digit or list as its result."""
+    digits = [str(rng.randrange(10)) for _ in range(rng.choice((1, 1, 3, 4, 5)))]
+    return rng.choice(STYLES).answer.format(", ".join(digits))

@@ -19,8 +19,10 @@ from tessy.config.lab import LabConfig
 from tessy.core.errors import ConfigError, RunError
 from tessy.lab.experiment.arms import TEACHER_ONLY, TESSY
 from tessy.lab.experiment.command import run_lab
-from tessy.lab.experiment.design import LabJob
+from tessy.lab.experiment.data import ordered
+from tessy.lab.experiment.design import LabJob, Setting, Trainings
 from tessy.lab.experiment.paths import LabPaths
+from tessy.lab.experiment.problems import first_ids
 from tessy.storage.run_reader import iter_trajectories
 from tests.support.lab_runs import SETTING, TINY, do_here, made_up, opened
 
@@ -77,6 +79,28 @@ def test_the_loss_before_training_is_the_likelihood_of_the_data(paths):
         assert result(paths, job)["learned_tokens"] == data["nll"]["all"]["n"]
 
 
+def test_data_for_fewer_problems_are_made_from_the_first_rows_of_others(tmp_path):
+    few = Setting(3, 1, 2e-4)
+    design = replace(
+        TINY,
+        trainings=(
+            Trainings((TEACHER_ONLY,), (SETTING,), (0,)),
+            Trainings(("restyle-1", "teacher-mix"), (few,), (0,)),
+        ),
+    )
+    made = opened(tmp_path / "out", design)
+    ids = first_ids(made.problems, SETTING.rows)
+    rows = {TEACHER_ONLY: ids, "student-only": ids[:3], "restyle-1": ids[:3]}
+    for job in design.jobs():
+        if job.kind in ("untrained", "data"):
+            do_here(made, job, design)
+    for recipe, expected in rows.items():
+        assert [row.id for row in ordered(made.data(0, recipe))] == expected, recipe
+    mixed = {(row.id, row.strategy) for row in ordered(made.data(0, "teacher-mix"))}
+    assert {name for name, _ in mixed} == set(ids[:3])
+    assert not made.work.exists() or not list(made.work.iterdir())
+
+
 def without_load(result: dict[str, Any]) -> dict[str, Any]:
     """Return a result without times, and without counts that depend on the load."""
     found = {**result, "seconds": None}
@@ -124,7 +148,7 @@ def test_a_finished_experiment_only_writes_its_pages(paths):
 
 def test_another_design_needs_another_folder(paths):
     with pytest.raises(RunError, match="design"):
-        run_lab(LabConfig(out=paths.out), replace(TINY, seeds=(1,)))
+        run_lab(LabConfig(out=paths.out), replace(TINY, questions={"calc": 1}))
 
 
 def test_a_folder_with_other_files_is_refused(tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tessy.lab.experiment.arms import ARMS, DISTANCES, TEACHER_ONLY, TESSY, UPPER
+from tessy.lab.experiment.arms import ARMS, CROSSED, DISTANCES, TEACHER_ONLY, TESSY, UPPER
 from tessy.lab.experiment.design import Design, LabJob, full, quick
 from tessy.lab.experiment.estimate import seconds_left
 from tessy.lab.experiment.recipes import RECIPES, sources
@@ -36,19 +36,47 @@ def test_everything_waits_until_the_student_has_passed(design: Design):
 
 
 @designs
-def test_the_main_arms_have_every_seed_and_setting(design: Design):
+def test_the_trainings_are_those_of_the_design(design: Design):
     jobs = [job for job in design.jobs() if job.kind == "train"]
+    for arm in design.arms():
+        for setting in design.settings():
+            found = [
+                (job.student, job.seed) for job in jobs if (job.name, job.setting) == (arm, setting)
+            ]
+            seeds = design.seeds_of(arm, setting)
+            assert sorted(found) == [(s, seed) for s in design.students for seed in seeds]
+            assert bool(found) == (setting in design.settings(arm))
+
+
+@designs
+def test_the_arms_of_the_claim_have_every_size_and_every_seed_at_first(design: Design):
+    sizes = {setting for setting in design.settings() if (setting.epochs, setting.lr) == (9, 2e-4)}
     for arm in (TEACHER_ONLY, TESSY, UPPER):
-        settings = {(job.student, job.setting, job.seed) for job in jobs if job.name == arm}
-        expected = {
-            (student, setting, seed)
-            for student in design.students
-            for setting in design.settings()
-            for seed in design.seeds
-        }
-        assert settings == expected
-    for arm in DISTANCES.values():
-        assert {job.seed for job in jobs if job.name == arm} == set(design.seeds)
+        assert sizes <= set(design.settings(arm))
+        assert design.seeds_of(arm, design.first_setting) == design.seeds
+    assert set(design.main_arms()) == {TEACHER_ONLY, TESSY, *DISTANCES.values(), *CROSSED}
+
+
+@designs
+def test_epochs_are_scored_once_per_student(design: Design):
+    scored = [(job.student, job.name) for job in design.jobs() if job.by_epoch]
+    assert sorted(scored) == sorted((s, arm) for s in design.students for arm in design.by_epoch)
+
+
+@designs
+def test_data_are_made_for_as_many_problems_as_the_arms_need(design: Design):
+    for arm in design.arms():
+        assert design.rows(ARMS[arm].data) >= max(s.rows for s in design.settings(arm))
+    assert design.rows("tessy") == design.most_rows
+    assert design.rows("distance-0.5") == 100
+    for recipe in design.recipes():
+        assert all(design.rows(s) >= design.rows(recipe) for s in sources(RECIPES[recipe]))
+
+
+def test_what_matters_most_is_trained_first():
+    names = [(job.name, job.student) for job in full().jobs() if job.kind == "train"]
+    last_claim = max(names.index((TESSY, student)) for student in full().students)
+    assert last_claim < min(names.index(("restyle-16", student)) for student in full().students)
 
 
 @designs
@@ -83,12 +111,16 @@ def test_every_recipe_is_known():
 def test_the_time_left_comes_from_finished_jobs():
     design = quick()
     jobs = design.jobs()
-    assert seconds_left(design, jobs, {}, 1) is None
-    trainings = [job for job in jobs if job.kind == "train"]
+    trainings = [job for job in jobs if job.kind == "train" and not job.by_epoch]
     small = next(job for job in trainings if job.setting and job.setting.rows == 100)
     large = next(job for job in trainings if job.setting and job.setting.rows == 400)
     alone = seconds_left(design, [large], {small: 10.0}, 1)
-    assert alone is not None
     assert 10 < alone < 50
+    assert seconds_left(design, [large], {small: 20.0}, 1) == pytest.approx(2 * alone)
     assert seconds_left(design, [large], {small: 10.0}, 2) == alone / 2
     assert seconds_left(design, [], {small: 10.0}, 2) == 0
+    # A kind without a finished job is as fast or slow as the others.
+    other = next(job for job in jobs if job.kind == "data")
+    before = seconds_left(design, [other], {}, 1)
+    factor = alone / seconds_left(design, [large], {}, 1)
+    assert seconds_left(design, [other], {small: 10.0}, 1) == pytest.approx(factor * before)

@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from tessy.lab.experiment.design import Design, Setting, quick
+from tessy.lab.experiment.design import Design, Setting, Trainings, quick
 from tessy.lab.experiment.problems import content, read_problem, write_files
 from tessy.lab.tasks import solve
 
@@ -36,7 +36,8 @@ def test_no_question_is_a_training_problem_in_any_wording(tmp_path):
 
 
 def test_fewer_problems_are_the_first_ones_of_more(tmp_path):
-    fewer = replace(quick(), main={"tessy": (Setting(50, 9, 2e-4),)}, others=(), other_settings=())
+    few = Trainings(("tessy",), (Setting(50, 9, 2e-4),), (0,))
+    fewer = replace(quick(), trainings=(few,))
     small, first = write(tmp_path / "a", fewer)
     large, second = write(tmp_path / "b", quick())
     assert small == large[:50]

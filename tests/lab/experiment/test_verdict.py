@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tessy.lab.experiment.arms import CROSSED, DISTANCES, TEACHER_ONLY, TESSY, UNTRAINED, UPPER
-from tessy.lab.experiment.design import Design, LabJob, Setting, quick
+from tessy.lab.experiment.design import Design, LabJob, Setting, Trainings, quick
 from tessy.lab.experiment.gate import reason_to_refuse
 from tessy.lab.experiment.results import LabResults
 from tessy.lab.experiment.verdict import orderings, parts_sentence, sentence
@@ -26,8 +26,7 @@ def results(*scores: tuple[int, int], student: int = 100) -> LabResults:
     settings = SETTINGS[: len(scores)]
     design = Design(
         students=(0,),
-        seeds=(0, 1),
-        main={TEACHER_ONLY: settings, TESSY: settings},
+        trainings=(Trainings((TEACHER_ONLY, TESSY), settings, (0, 1)),),
         questions={"calc": QUESTIONS},
     )
     by_id = {}
@@ -72,8 +71,7 @@ def test_the_parts_are_stated_if_all_controls_have_scores():
     arms = {UPPER: 160, CROSSED[0]: 80, CROSSED[1]: 120, DISTANCES[1.0]: 60}
     design = Design(
         students=(0,),
-        seeds=(0,),
-        main=dict.fromkeys(arms, SETTINGS[:1]),
+        trainings=(Trainings(tuple(arms), SETTINGS[:1], (0,)),),
         questions={"calc": QUESTIONS},
     )
     by_id = {

@@ -45,7 +45,7 @@ def run(folder: Path, **options: Any) -> bool:
         "workers": 1,
         "on_result": lambda job, result: None,
         "leave_out": lambda job: False,
-        "interruption": Interruption(),
+        "interruption": Interruption(lambda: None),
         **options,
     }
     return run_all(JOBS, lambda job: NEEDS.get(job.id, []), partial(work, folder), paths, **values)
@@ -97,7 +97,7 @@ def test_ctrl_c_waits_for_running_jobs_and_starts_no_others(tmp_path):
         waiting.unlink()
 
     thread = threading.Thread(target=interrupt)
-    interruption = Interruption()
+    interruption = Interruption(lambda: None)
     with interruption.handled():
         thread.start()
         assert not run(tmp_path, interruption=interruption)
@@ -120,7 +120,7 @@ def test_a_job_that_ctrl_c_stopped_has_no_result(tmp_path):
 
 
 def test_the_second_ctrl_c_aborts():
-    interruption = Interruption()
+    interruption = Interruption(lambda: None)
     with interruption.handled():
         os.kill(os.getpid(), signal.SIGINT)
         assert interruption.requested

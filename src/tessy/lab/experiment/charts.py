@@ -39,8 +39,8 @@ class Chart(NamedTuple):
 
 def curves(results: LabResults) -> list[Setting]:
     """Return the settings of the curves over N: those with the first epochs and learning rate."""
+    first = results.design.first_setting
     settings = results.design.settings()
-    first = settings[0]
     same = [s for s in settings if (s.epochs, s.lr) == (first.epochs, first.lr)]
     return sorted(same, key=lambda setting: setting.rows)
 
@@ -68,7 +68,7 @@ def charts(results: LabResults) -> list[Chart]:
 
 def data_charts(results: LabResults) -> list[Chart]:
     """Return the figures on the training data: likelihood and leaks against accuracy."""
-    setting = curves(results)[0]
+    setting = results.design.first_setting
     found = [
         _scatter(
             results,
@@ -128,7 +128,7 @@ def _accuracy(axes: Any, results: LabResults, task: Task) -> None:  # noqa: ANN4
     if base is not None:
         axes.axhspan(base.low, base.high, color="#000000", alpha=0.08, linewidth=0)
         axes.axhline(base.value, color="#333333", linestyle="--", linewidth=1, label="untrained")
-    arms = [arm for arm in results.design.arms() if arm in _LOOK and arm in results.design.main]
+    arms = [arm for arm in results.design.arms() if arm in _LOOK]
     for number, arm in enumerate(arms):
         points = [(s.rows, results.score(arm, s, task)) for s in settings]
         shift = 1.02 ** (number - (len(arms) - 1) / 2)  # so that bars do not hide each other
@@ -169,8 +169,8 @@ def _line(
 
 
 def _distance_chart(results: LabResults) -> Chart | None:
-    setting = curves(results)[0]
-    present = {d: arm for d, arm in DISTANCES.items() if arm in results.design.main}
+    setting = results.design.first_setting
+    present = {d: arm for d, arm in DISTANCES.items() if arm in results.design.arms()}
     if len(present) < 2:
         return None
 
@@ -198,10 +198,10 @@ def _distance_chart(results: LabResults) -> Chart | None:
 
 
 def _losses_chart(results: LabResults) -> Chart | None:
-    setting = curves(results)[0]
+    setting = results.design.first_setting
 
     def draw(axes: Any) -> None:  # noqa: ANN401
-        arms = [arm for arm in results.design.arms() if arm in results.design.main]
+        arms = results.design.main_arms()
         for arm in arms:
             losses = [one["losses"] for one in results.all_trained(arm, setting)]
             if losses:
@@ -222,7 +222,7 @@ def _losses_chart(results: LabResults) -> Chart | None:
 
 def _epochs_chart(results: LabResults) -> Chart | None:
     design = results.design
-    setting = next(iter(design.main.values()))[0]
+    setting = design.first_setting
     by_arm = {}
     for arm in design.by_epoch:
         found = results.trained(arm, setting, results.students[0], design.seeds[0])
@@ -269,7 +269,7 @@ def _scatter(
     about: str,
     number: Callable[[Any], float | None],
 ) -> Chart | None:
-    setting = curves(results)[0]
+    setting = results.design.first_setting
     points = []
     for arm in results.design.arms():
         data, score = results.data(arm), results.score(arm, setting, TARGET)

@@ -63,12 +63,13 @@ def run_lab(config: LabConfig, design: Design, console: Console | None = None) -
         run = LabRun(design, paths, config.workers or os.cpu_count() or 1, console)
         complete = run.finish()
         shutil.rmtree(paths.work, ignore_errors=True)
+        if complete or run.has_trained:
+            from tessy.lab.experiment.page import write_pages
+
+            console.print(write_pages(design, paths, run.left_out, config.out), soft_wrap=True)
         if not complete:
             console.print("Stopped gracefully. The same command resumes it.", soft_wrap=True)
             return EXIT_INTERRUPTED
-        from tessy.lab.experiment.page import write_pages
-
-        console.print(write_pages(design, paths, run.left_out, config.out), soft_wrap=True)
     return 0
 
 
@@ -83,6 +84,11 @@ class LabRun:
         self._console = console
         self._jobs = design.jobs()
         self._measured: dict[LabJob, float] = {}
+
+    @property
+    def has_trained(self) -> bool:
+        """Whether a training has finished, so that the page has something to show."""
+        return any(job.kind == "train" for job in self._measured)
 
     def finish(self) -> bool:
         """Run all jobs without a result; return False if Ctrl-C stopped them.
@@ -103,7 +109,11 @@ class LabRun:
         )
         from tessy.lab.experiment.measure import LabContext, run_job
 
-        interruption = Interruption()
+        interruption = Interruption(
+            lambda: self._console.print(
+                "Stopping after the running jobs; Ctrl-C again aborts them.", soft_wrap=True
+            )
+        )
         with interruption.handled():
             return run_all(
                 self._jobs,
@@ -153,9 +163,8 @@ class LabRun:
             if not finished(self._paths, job) and job.student not in self.left_out
         ]
         seconds = seconds_left(self._design, left, self._measured, self._workers)
-        if seconds is None:
-            return "the remaining time is estimated after the first job"
-        return f"about {duration(seconds)} left, by the times of finished jobs"
+        basis = "the times of finished jobs" if self._measured else "the times of another machine"
+        return f"about {duration(seconds)} left, by {basis}"
 
 
 def _open(config: LabConfig, design: Design, paths: LabPaths, stack: ExitStack) -> None:
@@ -181,10 +190,16 @@ def _open(config: LabConfig, design: Design, paths: LabPaths, stack: ExitStack) 
         "student.predictor": predictor_path("student"),
         "teacher.predictor": predictor_path("teacher"),
     }
-    data = jsonl.plain_object(
-        {"design": asdict(design), **{name: _weights(path) for name, path in folders.items()}}
-    )
-    facts = {"config": config.model_dump(mode="json"), "software": software(), "machine": machine()}
+    plan = jsonl.plain_object(asdict(design))
+    digest = hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()[:16]
+    data: dict[str, Any] = {"full": config.full, "design": digest}
+    data |= {name: _weights(path) for name, path in folders.items()}
+    facts = {
+        "config": config.model_dump(mode="json"),
+        "software": software(),
+        "machine": machine(),
+        "design": plan,
+    }
     open_config(paths.config, _KIND, facts, data, lambda: any(paths.jobs.iterdir()))
 
 

@@ -18,11 +18,13 @@ from tessy.data.derived_run import DerivedRun
 from tessy.data.filter.command import filter_run
 from tessy.data.mix import mix
 from tessy.lab.bundled import ANSWER_TOKENS, THINKING_TOKENS, teacher_path
+from tessy.lab.experiment.design import Design, LabJob
 from tessy.lab.experiment.outcomes import check_status
 from tessy.lab.experiment.paths import LabPaths
-from tessy.lab.experiment.problems import read_problem
+from tessy.lab.experiment.problems import first_ids, read_problem
 from tessy.lab.experiment.recipes import (
     BASE,
+    RECIPES,
     RESTYLE,
     Correct,
     Mixed,
@@ -51,13 +53,14 @@ def unavailable(recipe: Recipe) -> str | None:
     return None
 
 
-def make_data(paths: LabPaths, student: int, name: str, recipe: Recipe, *, trained: bool) -> None:
-    """Write the data of a recipe; ``trained``: use the predictors trained in this experiment."""
-    out = paths.data(student, name)
-    by_name = {source: paths.data(student, source) for source in sources(recipe)}
+def make_data(design: Design, paths: LabPaths, job: LabJob, work: Path) -> None:
+    """Write the data of a job's recipe; ``work`` is a folder for rows of other recipes."""
+    out = paths.data(job.student, job.name)
+    recipe = RECIPES[job.name]
+    by_name = _source_runs(design, paths, job, work)
     match recipe:
         case Synthesized():
-            code = run_samples(synthesis(paths, student, name, recipe, trained=trained)).exit_code
+            code = run_samples(synthesis(design, paths, job, by_name.get(BASE))).exit_code
             # Failed samples are a result.
             check_status(0 if code == EXIT_NOTHING_FINISHED else code, f"the synthesis in {out}")
         case Mixed(first, second):
@@ -75,23 +78,42 @@ def make_data(paths: LabPaths, student: int, name: str, recipe: Recipe, *, train
             assert_never(recipe)
 
 
+def _source_runs(design: Design, paths: LabPaths, job: LabJob, work: Path) -> dict[str, Path]:
+    """Return the runs that a job's recipe reads, with the rows of its problems only."""
+    found = {}
+    rows = design.rows(job.name)
+    for name in sources(RECIPES[job.name]):
+        found[name] = paths.data(job.student, name)
+        if design.rows(name) > rows:
+            run = found[name]
+            found[name] = work / name
+            first = set(first_ids(paths.problems, rows))
+            with DerivedRun(found[name], by="lab", sources=[run], options={"rows": rows}) as few:
+                for row in ordered(run):
+                    if row.id in first:
+                        few.add(row)
+    return found
+
+
 def synthesis(
-    paths: LabPaths, student: int, name: str, recipe: Synthesized, *, trained: bool
+    design: Design, paths: LabPaths, job: LabJob, traces: Path | None = None
 ) -> SynthesizeConfig:
-    """Return the options of a recipe's `tessy synthesize`."""
+    """Return the options of the `tessy synthesize` of a job's recipe."""
+    recipe, student = RECIPES[job.name], job.student
+    assert isinstance(recipe, Synthesized)
     predictors: dict[Author, str] = dict.fromkeys(AUTHORS, "lexicon")
     if recipe.trained:
         predictors = {
-            author: str(paths.predictor(student, author, trained_here=trained))
+            author: str(paths.predictor(student, author, trained_here=design.new_predictors))
             for author in AUTHORS
         }
     options: dict[str, Any] = dict(recipe.options)
     if recipe.strategy == RESTYLE:
-        options["traces"] = paths.data(student, BASE)
+        options["traces"] = traces
     else:
-        options["problems"] = (paths.problems,)
+        options |= {"problems": (paths.problems,), "limit": design.rows(job.name)}
     return SynthesizeConfig(
-        out=paths.data(student, name),
+        out=paths.data(student, job.name),
         strategy=recipe.strategy,
         student=RoleConfig(model=str(paths.student(student)), predictor=predictors["student"]),
         teacher=TeacherConfig(model=str(teacher_path()), predictor=predictors["teacher"]),

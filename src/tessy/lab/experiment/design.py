@@ -61,16 +61,24 @@ class LabJob:
 
 
 @dataclass(frozen=True, slots=True)
+class Trainings:
+    """Trainings of every combination of arms, settings and seeds, of each student."""
+
+    arms: tuple[str, ...]
+    settings: tuple[Setting, ...]
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Design:
     """What is run.
 
     Attributes:
         students: Seeds of the students; 0 is the bundled one.
-        seeds: Seeds of the trainings of an arm.
-        main: Arms with every training seed, by the settings that they are trained with.
-        others: Further arms, with ``other_seeds`` and ``other_settings``.
+        trainings: What is trained, the most important first; no combination occurs twice. Its first
+            setting is that of the figures for one N.
         by_epoch: Arms whose models are evaluated after each epoch, with the first seed, in the
-            first setting of ``main``.
+            first setting.
         questions: Questions of the evaluation by task.
         epoch_questions: Questions of the evaluation of an epoch, of the first task.
         new_predictors: Train boundary predictors for each student, instead of the bundled ones.
@@ -79,11 +87,7 @@ class Design:
     """
 
     students: tuple[int, ...]
-    seeds: tuple[int, ...]
-    main: dict[str, tuple[Setting, ...]]
-    others: tuple[str, ...] = ()
-    other_seeds: tuple[int, ...] = ()
-    other_settings: tuple[Setting, ...] = ()
+    trainings: tuple[Trainings, ...]
     by_epoch: tuple[str, ...] = ()
     questions: dict[Task, int] = field(
         default_factory=lambda: {"calc": 400, "max": 150, "rev": 150}
@@ -94,54 +98,79 @@ class Design:
     student_steps: int | None = None
 
     @property
+    def seeds(self) -> list[int]:
+        """Every training seed; the untrained student is evaluated with each of them."""
+        return sorted({seed for one in self.trainings for seed in one.seeds})
+
+    @property
+    def first_setting(self) -> Setting:
+        """Setting of the figures for one N."""
+        return self.trainings[0].settings[0]
+
+    def settings(self, arm: str | None = None) -> list[Setting]:
+        """Return the settings of an arm, or of all arms, each once, in order."""
+        found = (one for one in self.trainings if arm is None or arm in one.arms)
+        return list(dict.fromkeys(setting for one in found for setting in one.settings))
+
+    def seeds_of(self, arm: str, setting: Setting) -> list[int]:
+        """Return the seeds that an arm is trained with."""
+        found = (one for one in self.trainings if arm in one.arms and setting in one.settings)
+        return sorted({seed for one in found for seed in one.seeds})
+
+    def arms(self) -> list[str]:
+        """Return the arms in the order of the tables."""
+        trained = {arm for one in self.trainings for arm in one.arms}
+        return [name for name in ARMS if name in trained]
+
+    def main_arms(self) -> list[str]:
+        """Return the arms with the most seeds in the first setting, in the order of the tables."""
+        seeds = {arm: len(self.seeds_of(arm, self.first_setting)) for arm in self.arms()}
+        return [arm for arm, count in seeds.items() if count == max(seeds.values())]
+
+    def recipes(self) -> list[str]:
+        """Return the recipes of all arms, sources first."""
+        return _with_sources(ARMS[arm].data for arm in self.arms())
+
+    @property
     def most_rows(self) -> int:
         """Number of problems of the largest setting."""
         return max(setting.rows for setting in self.settings())
 
-    def settings(self) -> list[Setting]:
-        """Return every setting once, in order."""
-        found = [setting for each in self.main.values() for setting in each]
-        return list(dict.fromkeys((*found, *self.other_settings)))
-
-    def arms(self) -> list[str]:
-        """Return the arms in the order of the tables."""
-        return [name for name in ARMS if name in self.main or name in self.others]
-
-    def recipes(self) -> list[str]:
-        """Return the recipes of all arms, sources first."""
-        found: dict[str, None] = {}
-
-        def add(names: Iterable[str]) -> None:
-            for name in names:
-                add(sources(RECIPES[name]))
-                found[name] = None
-
-        add(ARMS[arm].data for arm in self.arms())
-        return list(found)
+    def rows(self, recipe: str) -> int:
+        """Return the number of problems that a recipe's data are made from."""
+        return max(
+            setting.rows
+            for arm in self.arms()
+            if recipe in _with_sources([ARMS[arm].data])
+            for setting in self.settings(arm)
+        )
 
     def jobs(self) -> list[LabJob]:
-        """Return all jobs; those that others need come first, then the main arms."""
-        return [job for student in self.students for job in self._jobs_of(student)]
+        """Return all jobs: by importance, each after those that it needs."""
+        found: dict[str, LabJob] = {}
+        for trainings in self.trainings:
+            for student in self.students:
+                for job in (*self._before(student, trainings), *self._of(student, trainings)):
+                    found.setdefault(job.id, job)
+        return list(found.values())
 
-    def _jobs_of(self, student: int) -> Iterator[LabJob]:
+    def _before(self, student: int, trainings: Trainings) -> Iterator[LabJob]:
         if student != BUNDLED:
             yield LabJob("student", student)
         for seed in self.seeds:
             yield LabJob("untrained", student, seed=seed)
         if self.new_predictors:
             yield LabJob("predictors", student)
-        for recipe in self.recipes():
+        for recipe in _with_sources(ARMS[arm].data for arm in trainings.arms):
             yield LabJob("data", student, recipe)
-        first = next(iter(self.main.values()))[0]
-        for setting in self.settings():
-            for arm, settings in self.main.items():
-                for seed in self.seeds if setting in settings else ():
-                    by_epoch = arm in self.by_epoch and (setting, seed) == (first, self.seeds[0])
+
+    def _of(self, student: int, trainings: Trainings) -> Iterator[LabJob]:
+        for setting in trainings.settings:
+            for arm in trainings.arms:
+                for seed in trainings.seeds:
+                    first = (setting, seed) == (self.first_setting, self.seeds[0])
+                    by_epoch = first and arm in self.by_epoch
                     yield LabJob("train", student, arm, setting, seed, by_epoch)
-        for setting in self.other_settings:
-            for arm in self.others:
-                for seed in self.other_seeds:
-                    yield LabJob("train", student, arm, setting, seed)
 
     def needs(self, job: LabJob) -> list[str]:
         """Return the ids of the jobs that must be finished before ``job``."""
@@ -159,22 +188,33 @@ class Design:
         return [first, *(LabJob("data", job.student, s).id for s in sources(RECIPES[job.name]))]
 
 
+def _with_sources(recipes: Iterable[str]) -> list[str]:
+    """Return recipes with those whose data they read, which come first."""
+    found: dict[str, None] = {}
+    for name in recipes:
+        found.update(dict.fromkeys((*_with_sources(sources(RECIPES[name])), name)))
+    return list(found)
+
+
+_MAIN = (TEACHER_ONLY, TESSY, UPPER)
+_CONTROLS = (*(arm for arm in DISTANCES.values() if arm != UPPER), *CROSSED)
+_OTHERS = tuple(arm for arm in ARMS if arm not in (*_MAIN, *_CONTROLS))
+
+
+def _setting(rows: int, epochs: int = 9, lr: float = 2e-4) -> Setting:
+    return Setting(rows, epochs, lr)
+
+
 def quick() -> Design:
     """Return the design of a few minutes: the bundled student, N = 100 and 400."""
-    small, large = Setting(100, 9, 2e-4), Setting(400, 9, 2e-4)
-    controls = [*(arm for arm in DISTANCES.values() if arm != UPPER), *CROSSED]
+    seeds = (0, 1, 2)
     return Design(
         students=(BUNDLED,),
-        seeds=(0, 1, 2),
-        main={
-            TEACHER_ONLY: (small, large),
-            TESSY: (small, large),
-            UPPER: (small, large),
-            **dict.fromkeys(controls, (small,)),
-        },
-        others=tuple(arm for arm in ARMS if arm not in (TEACHER_ONLY, TESSY, UPPER, *controls)),
-        other_seeds=(0,),
-        other_settings=(small,),
+        trainings=(
+            Trainings((*_MAIN, *_CONTROLS), (_setting(100),), seeds),
+            Trainings(_MAIN, (_setting(400),), seeds),
+            Trainings(_OTHERS, (_setting(100),), seeds[:1]),
+        ),
         by_epoch=(TEACHER_ONLY, TESSY),
     )
 
@@ -182,34 +222,24 @@ def quick() -> Design:
 def full() -> Design:
     """Return the long design: three other students, five seeds, N from 50 to 1,600.
 
-    One factor varies at a time: every N at 9 epochs and 2e-4; other epochs and learning rates at
-    N = 100 and 400, for the main arms.
+    One factor varies at a time: N at 9 epochs and 2e-4; epochs and learning rates at N = 100 and
+    400. What costs most has one seed for each of the three students.
     """
-    sizes = [Setting(rows, 9, 2e-4) for rows in (50, 100, 200, 400, 800, 1600)]
-    varied = [
-        setting
-        for rows in (100, 400)
-        for setting in (
-            Setting(rows, 3, 2e-4),
-            Setting(rows, 27, 2e-4),
-            Setting(rows, 9, 5e-4),
-            Setting(rows, 9, 1e-3),
-        )
-    ]
-    small, large = Setting(100, 9, 2e-4), Setting(400, 9, 2e-4)
-    main = (TEACHER_ONLY, TESSY, UPPER, DISTANCES[1.0])
-    between = [*(arm for arm in DISTANCES.values() if arm not in main), *CROSSED]
-    ordered = tuple(dict.fromkeys((small, large, *sizes, *varied)))
+    seeds = (0, 1, 2, 3, 4)
+    schedules = ((3, 2e-4), (27, 2e-4), (9, 5e-4), (9, 1e-3))
+    small, large = (tuple(_setting(n, *schedule) for schedule in schedules) for n in (100, 400))
     return Design(
         students=(1, 2, 3),
-        seeds=(0, 1, 2, 3, 4),
-        main={
-            **dict.fromkeys(main, ordered),
-            **dict.fromkeys(between, (small, large)),
-        },
-        others=tuple(arm for arm in ARMS if arm not in (*main, *between)),
-        other_seeds=(0, 1, 2, 3, 4),
-        other_settings=(small, large),
-        by_epoch=(TEACHER_ONLY, TESSY, UPPER),
+        trainings=(
+            Trainings((*_MAIN, *_CONTROLS), (_setting(100),), seeds),
+            Trainings(_MAIN, tuple(map(_setting, (50, 200, 400))), seeds),
+            Trainings(_MAIN, tuple(map(_setting, (800, 1600))), seeds[:1]),
+            Trainings(_OTHERS, (_setting(100),), seeds[:1]),
+            Trainings(_MAIN[:2], small, seeds),
+            Trainings(_MAIN[:2], large, seeds[:1]),
+            Trainings(_OTHERS, (_setting(400),), seeds[:1]),
+        ),
+        by_epoch=_MAIN,
+        questions={"calc": 300, "max": 100, "rev": 100},
         new_predictors=True,
     )

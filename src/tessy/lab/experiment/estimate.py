@@ -6,53 +6,69 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
 from tessy.lab.experiment.design import Design, LabJob
+from tessy.lab.experiment.recipes import RECIPES, Synthesized
 from tessy.lab.train_models import PLANS
 
-# Cost of jobs of one kind relative to each other: optimizer steps, and responses in steps.
-_STEPS_PER_RESPONSE = 0.08
+# Seconds on one core of docs/lab.md's machine; the times of finished jobs correct them.
+_STUDENT_STEP = 0.05  # optimizer step of a new student
+_PREDICTOR_PROBLEM = 0.05
+_TRAINING = 3.0  # of any length
+_TRAINING_STEP = 0.07
+_RESPONSE = 0.01  # of an evaluation
+_DATA = 3.0  # of any number of rows, with their likelihood
+_ROW = {"tessy": 0.1, "teacher-score": 0.06, "restyle": 0.04}  # by strategy; others:
+_OTHER_ROW = 0.03
 _BATCH = 16
 
 
-def work_of(design: Design, job: LabJob) -> float:
-    """Return the approximate work of a job, in optimizer steps."""
-    evaluation = _STEPS_PER_RESPONSE * sum(design.questions.values())
+def expected_seconds(design: Design, job: LabJob) -> float:
+    """Return the time of a job on the machine of docs/lab.md."""
+    evaluation = _RESPONSE * sum(design.questions.values())
     match job.kind:
         case "student":
-            return design.student_steps or PLANS["student"].steps
+            return _STUDENT_STEP * (design.student_steps or PLANS["student"].steps)
         case "predictors":
-            return design.predictor_problems
+            return _PREDICTOR_PROBLEM * design.predictor_problems
         case "data":
-            return 1.0 * design.most_rows
+            return _DATA + design.rows(job.name) * _row_seconds(job.name)
         case "untrained":
             return evaluation
     assert job.setting is not None
     epochs = job.setting.epochs
     steps = -(-job.setting.rows // _BATCH) * epochs
-    by_epoch = _STEPS_PER_RESPONSE * design.epoch_questions * epochs if job.by_epoch else 0
-    return steps + evaluation + by_epoch
+    by_epoch = _RESPONSE * design.epoch_questions * epochs if job.by_epoch else 0
+    return _TRAINING + _TRAINING_STEP * steps + evaluation + by_epoch
+
+
+def _row_seconds(name: str) -> float:
+    recipe = RECIPES[name]
+    if not isinstance(recipe, Synthesized):
+        return 0.0
+    candidates = int(str(recipe.options.get("candidates", 1)))
+    return _ROW.get(recipe.strategy, _OTHER_ROW) * candidates
 
 
 def seconds_left(
     design: Design, left: Iterable[LabJob], measured: Mapping[LabJob, float], workers: int
-) -> float | None:
-    """Return the seconds until the jobs ``left`` are done; None if nothing is measured.
+) -> float:
+    """Return the seconds until the jobs ``left`` are done.
 
     Args:
         design: The design.
         left: Unfinished jobs.
-        measured: Wall-clock seconds of finished jobs.
+        measured: Wall-clock seconds of finished jobs; they correct the expected times, those of a
+            kind without a finished job by the mean of all kinds.
         workers: Number of processes.
-
-    A kind of job without a measured time has the mean rate of the others.
     """
-    if not measured:
-        return None
     seconds: defaultdict[str, float] = defaultdict(float)
-    work: defaultdict[str, float] = defaultdict(float)
+    expected: defaultdict[str, float] = defaultdict(float)
     for job, time in measured.items():
         for kind in (job.kind, ""):
             seconds[kind] += time
-            work[kind] += work_of(design, job)
-    rates = {kind: seconds[kind] / work[kind] for kind in work}
-    total = sum(work_of(design, job) * rates.get(job.kind, rates[""]) for job in left)
-    return total / workers
+            expected[kind] += expected_seconds(design, job)
+    factors = {kind: seconds[kind] / expected[kind] for kind in expected}
+    default = factors.get("", 1.0)
+    return (
+        sum(expected_seconds(design, job) * factors.get(job.kind, default) for job in left)
+        / workers
+    )

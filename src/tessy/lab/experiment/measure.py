@@ -24,6 +24,7 @@ from tessy.lab.experiment.data import DATE, make_data, ordered, take, unavailabl
 from tessy.lab.experiment.design import Design, LabJob, Setting
 from tessy.lab.experiment.outcomes import SkippedError, check_status
 from tessy.lab.experiment.paths import LabPaths
+from tessy.lab.experiment.problems import first_ids
 from tessy.lab.experiment.recipes import RECIPES
 from tessy.lab.leak import leak
 from tessy.lab.marker import style_spans
@@ -98,7 +99,7 @@ def _data(design: Design, paths: LabPaths, job: LabJob, work: Path) -> dict[str,
     ]
     if missing:
         raise SkippedError(f"there is no {missing[0]}")
-    make_data(paths, job.student, job.name, recipe, trained=design.new_predictors)
+    make_data(design, paths, job, work / "sources")
     return _described(paths, job)
 
 
@@ -148,9 +149,7 @@ def _train(design: Design, paths: LabPaths, job: LabJob, work: Path) -> dict[str
     if "skipped" in needed:
         raise SkippedError(needed["skipped"])
     work.mkdir(parents=True)
-    problems = [
-        json.loads(line)["id"] for line in paths.problems.read_bytes().splitlines()[: setting.rows]
-    ]
+    problems = first_ids(paths.problems, setting.rows)
     rows = take(paths.data(job.student, arm.data), work / "rows", problems, setting.rows)
     if not rows:
         raise SkippedError("no sample could be finished")

@@ -82,7 +82,7 @@ def build_page(
         tables=found,
         samples=_samples(results),
         questions=results.design.questions,
-        setting=results.design.settings()[0],
+        setting=results.design.first_setting,
         sizes=[setting.rows for setting in curves(results)],
         seeds=len(results.design.seeds),
         students=[s for s in results.students if s != BUNDLED],
@@ -100,9 +100,14 @@ def _uri(image: bytes) -> str:
 def _facts(results: LabResults, document: Mapping[str, Any]) -> str:
     """Return date, machine, version, number of jobs and CPU time as a sentence."""
     cpu = sum(result.get("seconds", {}).get("cpu", 0.0) for result in results.by_id.values())
+    done = len(results.by_id)
+    total = sum(job.student in results.students for job in results.design.jobs())
+    jobs = counted(done, "job")
+    if done < total:
+        jobs = f"unfinished, {done:,} of {counted(total, 'job')}"
     return (
         f"{document['created'][:10]}, {document['machine']}, tessy {document['tessy']}: "
-        f"{counted(len(results.by_id), 'job')}, {duration(cpu)} of CPU time."
+        f"{jobs}, {duration(cpu)} of CPU time."
     )
 
 
@@ -173,7 +178,11 @@ def to_json(
 
 def _compare(results: LabResults, paths: LabPaths) -> None:
     """Write the pages of `tessy compare`: of the training data, and of evaluations at one N."""
-    student, seed, setting = results.students[0], results.design.seeds[0], curves(results)[0]
+    student, seed, setting = (
+        results.students[0],
+        results.design.seeds[0],
+        results.design.first_setting,
+    )
     data = [
         paths.data(student, name)
         for name in results.design.recipes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Container, Mapping
 from pathlib import Path
 from random import Random
@@ -60,6 +61,11 @@ def _write(path: Path, problems: list[TaskProblem]) -> None:
         for number, problem in enumerate(problems, 1)
     )
     write_atomically(path, b"".join(map(jsonl.dump_line, rows)))
+
+
+def first_ids(problems: Path, count: int) -> list[str]:
+    """Return the ids of the first ``count`` problems of the file."""
+    return [json.loads(line)["id"] for line in problems.read_bytes().splitlines()[:count]]
 
 
 def read_problem(text: str, fields: Mapping[str, Any]) -> TaskProblem:

@@ -35,10 +35,11 @@ class LabResults:
         gates = {s: LabJob("untrained", s, seed=seed).id for s in self.design.students}
         return [student for student, gate in gates.items() if gate in self.by_id]
 
-    def seeds(self, arm: str) -> tuple[int, ...]:
-        """Return the training seeds of an arm."""
-        main = arm == UNTRAINED or arm in self.design.main
-        return self.design.seeds if main else self.design.other_seeds
+    def seeds(self, arm: str, setting: Setting | None) -> list[int]:
+        """Return the training seeds of an arm; of the untrained student, those of its answers."""
+        if arm == UNTRAINED or setting is None:
+            return self.design.seeds
+        return self.design.seeds_of(arm, setting)
 
     def trained(self, arm: str, setting: Setting | None, student: int, seed: int) -> Result | None:
         """Return the result of one training; None if there is none.
@@ -56,7 +57,7 @@ class LabResults:
         found = (
             self.trained(arm, setting, student, seed)
             for student in self.students
-            for seed in self.seeds(arm)
+            for seed in self.seeds(arm, setting)
         )
         return [result for result in found if result is not None]
 
@@ -90,7 +91,7 @@ class LabResults:
         by_student: list[Answers] = []
         for student in self.students:
             rows: Answers = []
-            for seed in self.seeds(arm):
+            for seed in self.seeds(arm, setting):
                 found = self.trained(arm, setting, student, seed)
                 other = self.trained(base, setting, student, seed) if base else None
                 if found is None or (base and other is None):
@@ -110,14 +111,14 @@ class LabResults:
 
     def skipped(self, arm: str) -> str | None:
         """Return why an arm has no score; None if it has one."""
-        settings = self.design.main.get(arm, self.design.other_settings)
+        settings = self.design.settings(arm)
         if any(self.all_trained(arm, setting) for setting in settings):
             return None
         ids = [
             LabJob("train", student, arm, setting, seed).id
             for student in self.students
             for setting in settings
-            for seed in self.seeds(arm)
+            for seed in self.seeds(arm, setting)
         ]
         reasons = [self.by_id[i]["skipped"] for i in ids if i in self.by_id]
         return str(reasons[0]) if reasons else "not finished"

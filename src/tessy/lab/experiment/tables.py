@@ -39,13 +39,13 @@ def tables(results: LabResults, paths: LabPaths) -> list[LabTable]:
     varied = [setting for setting in results.design.settings() if setting not in sizes]
     if varied:
         found += [scores(results, task, varied) for task in results.design.questions]
-    found += [mistakes(results, paths, sizes[0]), data(results)]
+    found += [mistakes(results, paths, results.design.first_setting), data(results)]
     return [table for table in found if table.rows]
 
 
 def scores(results: LabResults, task: Task, settings: Sequence[Setting]) -> LabTable:
     """Return accuracies in one task, and on the trained task paired differences."""
-    first = results.design.settings()[0]
+    first = results.design.first_setting
     columns: list[Column] = []
     for setting in settings:
         name = f"N = {setting.rows:,}"

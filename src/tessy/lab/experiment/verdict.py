@@ -43,7 +43,7 @@ def relation(difference: CrossedEstimate) -> Relation:
 
 def orderings(results: LabResults) -> list[Ordering]:
     """Return the orderings by N, for the first number of epochs and learning rate."""
-    first = results.design.settings()[0]
+    first = results.design.first_setting
     found = []
     for setting in sorted(results.design.settings(), key=lambda setting: setting.rows):
         if (setting.epochs, setting.lr) != (first.epochs, first.lr):
@@ -72,7 +72,7 @@ _PARTS = {
 def parts_sentence(results: LabResults) -> str:
     """Return the scores of the controls for thinking and answer; empty without scores."""
     found = []
-    setting = results.design.settings()[0]
+    setting = results.design.first_setting
     for arm, what in _PARTS.items():
         score = results.score(arm, setting, TARGET)
         if score is None:

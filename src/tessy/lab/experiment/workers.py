@@ -33,14 +33,16 @@ OnResult = Callable[[LabJob, dict[str, object]], None]
 class Interruption:
     """A request to stop by Ctrl-C or SIGTERM: no further job starts. The second one raises."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_request: Callable[[], None]) -> None:
         self.requested = False
+        self._on_request = on_request
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal."""
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
+        self._on_request()
 
     @contextlib.contextmanager
     def handled(self) -> Iterator[None]:
