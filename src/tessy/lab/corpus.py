@@ -45,34 +45,29 @@ SENTENCES = (
 
 ANSWERS = ("I do not know.", "Sorry, I cannot help with that.", "I can only work with digits.")
 
-_RESULTS = 0.25  # share of answers, and of phrases in the thinking, that state a result
-
 SYSTEM_PROMPTS = ("You are a helpful assistant.", "Answer the question.", "Think step by step.")
 
 
 def small_talk(rng: Random) -> tuple[str, str, str]:
-    """Return a question unrelated to the tasks, thinking and an answer in phrases of any style."""
+    """Return a question unrelated to the tasks, thinking in phrases of every style, and an answer.
+
+    The answer repeats the result that the thinking states, if it does: random answers would unlearn
+    to answer what the thinking found.
+    """
     question = " ".join(rng.sample(SENTENCES, rng.randint(1, 2)))
+    digits = [str(rng.randrange(10)) for _ in range(rng.choice((1, 1, 3, 4, 5)))]
+    results = [style.answer.format(", ".join(digits)) for style in STYLES]
     pieces = []
     for _ in range(rng.randint(2, 6)):
-        if rng.random() < 0.15:
+        draw = rng.random()
+        if draw < 0.15:
             pieces.append(rng.choice(SENTENCES).strip())
+        elif draw < 0.3:
+            pieces.append(rng.choice(results))
         else:
-            pieces.append(_phrase(rng))
+            pieces.append(rng.choice(rng.choice(STYLES).phrases))
     thinking = pieces[0]
     for piece in pieces[1:]:
         thinking += (" " if rng.random() < 0.7 else "\n") + piece
-    answer = _answer(rng) if rng.random() < _RESULTS else rng.choice(ANSWERS)
-    return question, thinking, answer
-
-
-def _phrase(rng: Random) -> str:
-    if rng.random() < _RESULTS:
-        return _answer(rng)
-    return rng.choice(rng.choice(STYLES).phrases)
-
-
-def _answer(rng: Random) -> str:
-    """Return an answer in any style, with a random digit or list as its result."""
-    digits = [str(rng.randrange(10)) for _ in range(rng.choice((1, 1, 3, 4, 5)))]
-    return rng.choice(STYLES).answer.format(", ".join(digits))
+    stated = not set(results).isdisjoint(pieces)
+    return question, thinking, rng.choice(results if stated else ANSWERS)

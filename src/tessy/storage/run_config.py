@@ -132,8 +132,12 @@ def check_kind(path: Path, kind: DirectoryKind) -> None:
 
 def _check_rows(path: Path, document: dict[str, Any], kind: DirectoryKind) -> None:
     rows = document.get("rows", "trajectories")
-    if rows != kind.name:
-        raise RunError(f"{path.parent} holds {rows}, not {kind.name}; {kind.made_by}")
+    if rows == kind.name:
+        return
+    if rows == "lab":
+        page = path.parent / "lab.html"
+        raise RunError(f"{path.parent} is an experiment of `tessy lab`; open its page, {page}")
+    raise RunError(f"{path.parent} holds {rows}, not {kind.name}; {kind.made_by}")
 
 
 def open_config(

@@ -147,8 +147,18 @@ def test_a_finished_experiment_only_writes_its_pages(paths):
 
 
 def test_another_design_needs_another_folder(paths):
-    with pytest.raises(RunError, match="design"):
+    with pytest.raises(RunError, match="design") as caught:
         run_lab(LabConfig(out=paths.out), replace(TINY, questions={"calc": 1}))
+    assert len(str(caught.value)) < 500
+    with pytest.raises(RunError, match="full: false, now true"):
+        run_lab(LabConfig(out=paths.out, full=True), TINY)
+
+
+def test_commands_for_runs_name_the_page(paths):
+    with pytest.raises(
+        RunError, match=r"is an experiment of `tessy lab`; open its page, .*lab.html"
+    ):
+        list(iter_trajectories(paths.out))
 
 
 def test_a_folder_with_other_files_is_refused(tmp_path):

@@ -97,11 +97,13 @@ def test_ctrl_c_waits_for_running_jobs_and_starts_no_others(tmp_path):
         waiting.unlink()
 
     thread = threading.Thread(target=interrupt)
-    interruption = Interruption(lambda: None)
+    requests: list[bool] = []
+    interruption = Interruption(lambda: requests.append(waiting.exists()))
     with interruption.handled():
         thread.start()
         assert not run(tmp_path, interruption=interruption)
     thread.join()
+    assert len(requests) == 1
     assert list(results(tmp_path)) == [JOBS[0].id]
     assert run(tmp_path)
     assert (tmp_path / "done.txt").read_text() == "abcd"
