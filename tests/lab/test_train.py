@@ -1,6 +1,7 @@
 """Training of the bundled models: reproducible weights, and examples with muted text."""
 
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 from random import Random
@@ -16,6 +17,7 @@ from tessy.lab.bundled import student_path, teacher_path
 from tessy.lab.examples import EXAMPLES, FORMATS, IGNORED, ChatExample, Encoder
 from tessy.lab.muon import Muon
 from tessy.lab.styles import OTHERS, STUDENT, TEACHER
+from tessy.lab.tasks import read_answer
 from tessy.lab.train_models import make, make_folder
 
 PATHS: dict[Author, Path] = {"student": student_path(), "teacher": teacher_path()}
@@ -33,6 +35,11 @@ def decode(role: Author, ids: list[int]) -> str:
 def is_small_talk(example: ChatExample) -> bool:
     """Return whether the question is unrelated to the tasks, whose problems have digits."""
     return not any(character.isdigit() for character in example.problem)
+
+
+def small_talk_of(role: Author) -> list[ChatExample]:
+    examples = (EXAMPLES[role](Random(seed), late=False) for seed in range(4000))
+    return [example for example in examples if is_small_talk(example)]
 
 
 def weights(role: Author, seed: int) -> dict[str, torch.Tensor]:
@@ -105,14 +112,22 @@ def test_each_model_answers_in_its_own_style_after_any_thinking(role, seed, late
 
 
 @roles
-def test_small_talk_has_the_phrases_and_answers_of_every_style(role):
-    examples = (EXAMPLES[role](Random(seed), late=False) for seed in range(4000))
-    talk = [example for example in examples if is_small_talk(example)]
+def test_small_talk_has_the_phrases_of_every_style(role):
+    talk = small_talk_of(role)
+    for style in (STUDENT, TEACHER, OTHERS):
+        assert all(any(phrase in example.thinking for example in talk) for phrase in style.phrases)
+
+
+def test_the_student_learns_the_answers_of_every_style_and_repeats_the_result():
+    talk = small_talk_of("student")
+    results = [re.findall(r"\d(?:, \d)*", example.thinking) for example in talk]
     for style in (STUDENT, TEACHER, OTHERS):
         before = style.answer.split("{}")[0]
         assert any(before in example.thinking for example in talk)
         assert any(example.answer.startswith(before) for example in talk)
-        assert all(any(phrase in example.thinking for example in talk) for phrase in style.phrases)
+    for example, stated in zip(talk, results, strict=True):
+        assert len(set(stated)) <= 1
+        assert read_answer(example.answer) == (stated[0] if stated else None)
 
 
 @roles

@@ -48,26 +48,31 @@ ANSWERS = ("I do not know.", "Sorry, I cannot help with that.", "I can only work
 SYSTEM_PROMPTS = ("You are a helpful assistant.", "Answer the question.", "Think step by step.")
 
 
-def small_talk(rng: Random) -> tuple[str, str, str]:
+def small_talk(rng: Random, *, results: bool = False) -> tuple[str, str, str]:
     """Return a question unrelated to the tasks, thinking in phrases of every style, and an answer.
 
-    The answer repeats the result that the thinking states, if it does: random answers would unlearn
-    to answer what the thinking found.
+    With ``results``, the thinking may state a result in any style. The answer then repeats it: a
+    random one would unlearn to answer what the thinking found.
     """
     question = " ".join(rng.sample(SENTENCES, rng.randint(1, 2)))
-    digits = [str(rng.randrange(10)) for _ in range(rng.choice((1, 1, 3, 4, 5)))]
-    results = [style.answer.format(", ".join(digits)) for style in STYLES]
+    stated = _stated(rng) if results else []
     pieces = []
     for _ in range(rng.randint(2, 6)):
         draw = rng.random()
         if draw < 0.15:
             pieces.append(rng.choice(SENTENCES).strip())
-        elif draw < 0.3:
-            pieces.append(rng.choice(results))
+        elif stated and draw < 0.3:
+            pieces.append(rng.choice(stated))
         else:
             pieces.append(rng.choice(rng.choice(STYLES).phrases))
     thinking = pieces[0]
     for piece in pieces[1:]:
         thinking += (" " if rng.random() < 0.7 else "\n") + piece
-    stated = not set(results).isdisjoint(pieces)
-    return question, thinking, rng.choice(results if stated else ANSWERS)
+    answers = ANSWERS if set(stated).isdisjoint(pieces) else stated
+    return question, thinking, rng.choice(answers)
+
+
+def _stated(rng: Random) -> list[str]:
+    """Return a random digit or list as the answer in each style."""
+    digits = [str(rng.randrange(10)) for _ in range(rng.choice((1, 1, 3, 4, 5)))]
+    return [style.answer.format(", ".join(digits)) for style in STYLES]

@@ -64,7 +64,8 @@ def student_example(rng: Random, *, late: bool) -> ChatExample:
     """
     draw = rng.random()
     if draw < _SMALL_TALK:
-        return _talk(rng)
+        # It knows the teacher's words before it is trained on them, as a large model does.
+        return _talk(rng, results=True)
     problem = _draw_problem(rng)
     if draw < 0.65:
         return _worked(rng, STUDENT, write_trace(problem, (STUDENT,), rng, skilled=False))
@@ -108,8 +109,8 @@ def _mixed(rng: Random) -> tuple[Style, ...]:
     return (STUDENT, TEACHER) if rng.random() < 0.7 else (STUDENT, TEACHER, other_style(rng))
 
 
-def _talk(rng: Random) -> ChatExample:
-    problem, thinking, answer = small_talk(rng)
+def _talk(rng: Random, *, results: bool = False) -> ChatExample:
+    problem, thinking, answer = small_talk(rng, results=results)
     return ChatExample(problem, _system(rng), thinking, answer)
 
 
