@@ -90,7 +90,7 @@ class Design:
     trainings: tuple[Trainings, ...]
     by_epoch: tuple[str, ...] = ()
     questions: dict[Task, int] = field(
-        default_factory=lambda: {"calc": 400, "max": 150, "rev": 150}
+        default_factory=lambda: {"calc": 400, "max": 100, "rev": 100}
     )
     epoch_questions: int = 200
     new_predictors: bool = False

@@ -10,14 +10,14 @@ from tessy.lab.experiment.recipes import RECIPES, Synthesized
 from tessy.lab.train_models import PLANS
 
 # Seconds on one core of docs/lab.md's machine; the times of finished jobs correct them.
-_STUDENT_STEP = 0.05  # optimizer step of a new student
-_PREDICTOR_PROBLEM = 0.05
+_STUDENT_STEP = 0.07  # optimizer step of a new student
+_PREDICTOR_PROBLEM = 0.03
 _TRAINING = 3.0  # of any length
-_TRAINING_STEP = 0.07
+_TRAINING_STEP = 0.08
 _RESPONSE = 0.01  # of an evaluation
-_DATA = 3.0  # of any number of rows, with their likelihood
-_ROW = {"tessy": 0.1, "teacher-score": 0.06, "restyle": 0.04}  # by strategy; others:
-_OTHER_ROW = 0.03
+_DATA = 1.0  # of any number of rows, with their likelihood
+_ROW = {"tessy": 0.035, "teacher-score": 0.04, "restyle": 0.012}  # by strategy; others:
+_OTHER_ROW = 0.009
 _BATCH = 16
 
 

@@ -32,11 +32,11 @@ CAVEATS = (
     "Their styles are a few fixed phrases each. Real styles are richer and overlap.",
     "The teacher is nearly always right here. A real teacher is not.",
     "Both models were trained to continue the other's text. Real pairs were not.",
-    "The teacher's answers begin with a word that the untrained student never writes (“Result”). "
-    "After little training a model may write another rare token there, and an answer without its "
-    "number is wrong even if all steps are right: the table of mistakes counts them, and two "
-    "controls (distance-0-teacher-answers, distance-1-student-answers) separate the style of the "
-    "answer from that of the thinking.",
+    "The student knows the words of the teacher from unrelated chats, as a large model would, but "
+    "never used them for a problem. How well it knows them was set by its makers.",
+    "An answer without its number is wrong even if all steps are right. The table of mistakes "
+    "counts such answers, and two controls (distance-0-teacher-answers, "
+    "distance-1-student-answers) separate the style of the answer from that of the thinking.",
     "A model may use a phrase to count its steps. These models were trained so that no phrase "
     "shows how many steps follow, but mistakes in the order of steps (below) may still come from "
     "this.",
