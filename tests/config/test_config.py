@@ -148,18 +148,19 @@ def test_options_that_a_strategy_ignores_are_not_in_its_data_config(strategy):
     assert data_config(make(strategy=strategy)) == data_config(
         make(strategy=strategy, **with_turns)
     )
-    scored = {"candidates": 9, "score_by": "answer"}
-    before = data_config(make(strategy=strategy))
-    assert (before == data_config(make(strategy=strategy, **scored))) == (
-        strategy != "teacher-score"
-    )
+
+
+def test_teacher_score_reads_how_candidates_are_scored():
+    before = data_config(make(strategy="teacher-score"))
+    for changed in ({"candidates": 9}, {"score_by": "answer"}):
+        assert data_config(make(strategy="teacher-score", **changed)) != before
 
 
 def test_restyle_reads_the_options_of_its_rule_and_of_drafts():
     base = {"strategy": "restyle", "problems": (), "traces": "t"}
     before = data_config(make(**base))
     assert before["candidates"] == 8
-    assert before == data_config(make(**base, teacher={"model": "another"}, score_by="answer"))
+    assert before == data_config(make(**base, teacher={"model": "another"}))
     for student in ({"predictor": "m:rule"}, {"draft_tokens": 5}):
         changed = data_config(make(**base, student={"model": "s", **student}))
         assert changed != before

@@ -63,7 +63,7 @@ def test_options_fill_the_configuration():
 def test_names_of_fields_may_be_quoted():
     config = read(*GIVEN, "--fields", 'prompt="Question, en", reference=reward.answer,input=')
     assert config.fields == {"prompt": "Question, en", "reference": "reward.answer", "input": ""}
-    for text in (read(*GIVEN, "--problems", "a.jsonl", "b.jsonl").problems,):
+    for text in (read(*GIVEN[2:], "--problems", "a.jsonl", "b.jsonl").problems,):
         assert text == (Path("a.jsonl"), Path("b.jsonl"))
 
 
@@ -169,3 +169,23 @@ def test_an_error_names_file_and_line_of_a_toml_value(tmp_path):
 def test_a_required_option_can_be_positional():
     config = parse(ViewConfig, ["runs/x"], prog="tessy view", positional=["run"])
     assert config == ViewConfig(run=Path("runs/x"))
+
+
+@pytest.mark.parametrize(
+    "twice",
+    [
+        ("--problems", "other.jsonl"),
+        ("--out=other",),
+        ("--traces=a", "--traces", "b"),
+        ("--skip-bad-rows", "--fields", "a=b", "--lexicon=a", "--lexicon=b"),
+        ("--config=a.toml", "--config=b.toml"),
+    ],
+)
+def test_a_path_that_is_given_twice_is_refused(twice):
+    with pytest.raises(ConfigError, match=r"^--[a-z]+: is given twice, and only the last would"):
+        read(*GIVEN, *twice)
+
+
+def test_other_options_can_be_repeated():
+    assert read(*GIVEN, "--limit=5", "--limit", "6").limit == 6
+    assert read(*GIVEN, "--student.url", "http://a", "--teacher.url", "http://a").limit is None

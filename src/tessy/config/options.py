@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import re
+from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_origin
@@ -38,8 +39,10 @@ def parse(
     """Parse a command line; print and exit with ``--help`` (0) or an unknown option (2).
 
     ``arguments`` follow the command's name; ``positional`` fields are positional arguments. Raises
-    ConfigError for an invalid value, here or in the ``--config`` file.
+    ConfigError for an invalid value, here or in the ``--config`` file, and for paths or
+    lists that are given twice.
     """
+    _check_once(cls, arguments)
     toml_path = _config_path(arguments)
     untyped_cls: Any = cls  # tyro returns the dict of the struct rule, not a `cls`
     defaults: Any = partial_config(cls, toml_path, tyro.MISSING)
@@ -55,6 +58,23 @@ def parse(
     )
     values.pop("config")
     return load_config(cls, toml_path, values)
+
+
+def _check_once(cls: type[Config], arguments: Sequence[str]) -> None:
+    """Raise ConfigError for paths or lists that are given twice: only the last would be used.
+
+    Other options may be repeated, so that a script can override its own.
+    """
+    given = Counter(text.partition("=")[0].replace("_", "-") for text in arguments)
+    annotations = {name: field.annotation for name, field in cls.model_fields.items()}
+    for name, annotation in {**annotations, "config": Path}.items():
+        option = f"--{name.replace('_', '-')}"
+        several = get_origin(annotation) is tuple
+        if given[option] > 1 and (several or Path in (annotation, *get_args(annotation))):
+            advice = "give all values after one name" if several else "give it once"
+            raise ConfigError(
+                f"{option}: is given twice, and only the last would be used; {advice}"
+            )
 
 
 def _config_path(arguments: Sequence[str]) -> Path | None:

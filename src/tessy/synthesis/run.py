@@ -62,6 +62,7 @@ from tessy.synthesis.setup import (
     load_renderers,
     models,
 )
+from tessy.synthesis.strategies.registry import unread_options
 
 EXIT_NOTHING_FINISHED = 1
 EXIT_BUDGET = 4
@@ -181,7 +182,7 @@ def run_samples(
         if isinstance(config, SynthesizeConfig):
             tracker = BudgetTracker(config.budget_hours, config.budget_tokens)
         with log_file(run.paths.log):
-            _record_bad_rows(run, loaded.faults)
+            _warn_of_input(run, config, loaded.faults)
             synthesis = SynthesisSession(config, loaded, run, console, tracker, chosen, output)
             left: int | None = None
             try:
@@ -207,11 +208,15 @@ def run_samples(
     return synthesis.result
 
 
-def _record_bad_rows(run: Run[Key], faults: Sequence[RowFault]) -> None:
+def _warn_of_input(run: Run[Key], config: RunConfig, faults: Sequence[RowFault]) -> None:
+    """Record bad rows, and warn of them and of options without effect."""
     if faults:
         path = run.paths.directory / "bad_rows.jsonl"
         write_atomically(path, b"".join(jsonl.dump_line(asdict(fault)) for fault in faults))
         log.warning("skipped %d bad rows: %s", len(faults), path)
+    if isinstance(config, SynthesizeConfig):
+        for name in unread_options(config):
+            log.warning("strategy %s does not read %s", config.strategy, name)
 
 
 def _report_end(

@@ -15,6 +15,7 @@ from tessy.synthesis.strategies.registry import (
     generating_models,
     selectable,
     strategy_of,
+    unread_options,
 )
 
 ADDED = """
@@ -85,3 +86,18 @@ def test_a_strategy_is_added_by_one_module():
     found = data_config(chosen)
     assert found["strategy"] == "echo"
     assert not found.keys() & {"cut", "lexicon", "student.window", "candidates"}
+
+
+@pytest.mark.parametrize(
+    ("name", "changed", "unread"),
+    [
+        ("tessy", {"score_by": "answer", "candidates": 4}, ["--candidates", "--score-by"]),
+        ("restyle", {"score_by": "answer", "unfit": "fail"}, ["--score-by"]),
+        ("teacher-score", {"score_by": "answer", "unfit": "fail"}, ["--unfit"]),
+        ("student-only", {"allow_classifier": True}, ["--allow-classifier"]),
+        ("tessy", {"answer_by": "teacher", "cut": "extend"}, []),
+    ],
+)
+def test_options_that_a_strategy_does_not_read_are_named(name, changed, unread):
+    given = {"traces": "run", "problems": ()} if name == "restyle" else {}
+    assert unread_options(options(strategy=name, **given, **changed)) == unread

@@ -73,6 +73,8 @@ def test_every_strategy_needs_the_models_that_write_and_no_others(
     )  # fmt: skip
     output = finish(command)
     assert f"{strategy} " in output
+    unread = strategy != "teacher-score"
+    assert (f"strategy {strategy} does not read --candidates" in output) == unread
     data = read_run(run)
     assert data.trajectories
     assert len(data.trajectories) + len(data.failures) == 3
@@ -107,6 +109,8 @@ def test_one_file_serves_every_strategy_and_doctor_checks_what_each_needs(tmp_pa
         dead = [f"--{idle}.url", GONE] if idle else []
         output = finish([*command, *dead])
         assert "Everything a run needs is in place" in output
+        unread = strategy != "teacher-score"
+        assert (f"strategy {strategy} does not read --score-by" in output) == unread
         assert ("Teacher: " in output) == (idle != "teacher")
         assert ("rows are in this format" in output) == (idle == "student")
 

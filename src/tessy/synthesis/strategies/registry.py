@@ -59,6 +59,19 @@ def strategy_of(options: SynthesisOptions) -> Strategy:
     return strategy
 
 
+def unread_options(options: SynthesisOptions) -> list[str]:
+    """Return the options with other values than the default that only other strategies read.
+
+    They are no error, so that one TOML file serves several strategies.
+    """
+    read_by_others = {name for other in all_strategies().values() for name in other.options}
+    return [
+        "--" + name.replace("_", "-")
+        for name in sorted(read_by_others - strategy_of(options).options)
+        if getattr(options, name) != type(options).model_fields[name].default
+    ]
+
+
 def _check_input(options: SynthesisOptions, strategy: Strategy) -> None:
     if strategy.reads_traces and options.problems:
         raise ConfigError(
