@@ -192,6 +192,7 @@ def test_an_evaluation_is_a_run_with_a_page(whole: Path):
     data = read_config(whole, EVALUATIONS)["data_config"]
     assert (data["command"], data["benchmark"]) == ("evaluate", "tasks.jsonl")
     assert (data["sampling.temperature"], data["sampling.top_p"]) == (0.6, 0.95)
+    assert read_config(whole, EVALUATIONS)["config"]["known_data"] is False
     assert finish([TESSY, "view", str(whole)]).strip() == str(whole / "report.html")
 
 

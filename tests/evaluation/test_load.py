@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from tessy.config.evaluation import EvaluateConfig
 from tessy.core.errors import BadRowsError, ConfigError, InputError
 from tessy.evaluation.benchmarks.registry import all_benchmarks
+from tessy.evaluation.files import checksum
 from tessy.evaluation.judges.registry import all_judges
 from tessy.evaluation.load import load_benchmark
 from tests.support.paths import SHARED
@@ -139,8 +141,22 @@ def test_another_file_of_a_benchmark_is_reported(tmp_path: Path, caplog):
     with caplog.at_level(logging.WARNING):
         found = load_benchmark(options("aime24", data=file))
     assert "is not a known file of aime24" in caplog.text
+    assert not found.is_known
     asked = found.loaded.problems[0].messages[-1].content
     assert asked == "0?\nRemember to put your final answer within \\boxed{}."
+
+
+def test_files_of_the_hub_and_those_with_their_checksum_are_known(tmp_path: Path, monkeypatch):
+    rows = [{"id": str(n), "problem": f"{n}?", "answer": str(n)} for n in range(30)]
+    file = write(tmp_path / "test.jsonl", *rows)
+    benchmark = all_benchmarks()["aime25"]
+    (hub,) = benchmark.files
+    same = replace(benchmark, files=(replace(hub, sha256=checksum(file)),))
+    monkeypatch.setattr("tessy.evaluation.files.all_benchmarks", lambda: {"aime25": same})
+    monkeypatch.setattr("tessy.evaluation.files.resolve_sources", lambda sources: [file])
+    assert load_benchmark(options("aime25")).is_known
+    assert load_benchmark(options("aime25", data=file)).is_known
+    assert not load_benchmark(options(file)).is_known  # a user's file
 
 
 def test_gsm8k_is_recognised_and_every_problem_has_a_reference(caplog):
@@ -150,5 +166,6 @@ def test_gsm8k_is_recognised_and_every_problem_has_a_reference(caplog):
     with caplog.at_level(logging.WARNING):
         found = load_benchmark(options("gsm8k", data=file))
     assert caplog.text == ""
+    assert found.is_known
     assert len(found.judged) == 1319
     assert all(re.fullmatch(r"-?[\d,.]+", one.reference) for one in found.judged.values())

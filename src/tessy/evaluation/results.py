@@ -20,6 +20,7 @@ from tessy.storage.run_reader import EVALUATIONS, iter_failed_rows, iter_rows, r
 
 SCORES = "scores.json"
 PLANNED = "planned_samples"  # in the options of config.json, per session
+KNOWN_DATA = "known_data"  # beside it
 
 
 def planned_samples(document: Mapping[str, Any]) -> int | None:
@@ -30,6 +31,16 @@ def planned_samples(document: Mapping[str, Any]) -> int | None:
     last = [document, *document["resumed"]][-1]
     planned = last.get("config", {}).get(PLANNED)
     return planned if isinstance(planned, int) else None
+
+
+def has_known_data(document: Mapping[str, Any]) -> bool:
+    """Return whether the run with this config.json evaluates the known data of its benchmark.
+
+    All sessions of a run have the same problems, so that of any session decides. False for a run
+    of a version that did not record it.
+    """
+    sessions = [document, *document["resumed"]]
+    return any(session.get("config", {}).get(KNOWN_DATA) is True for session in sessions)
 
 
 def partial_note(ended: int, planned: int | None) -> str:

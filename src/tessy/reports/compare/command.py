@@ -17,12 +17,12 @@ from tessy.config.data import CompareConfig
 from tessy.core.errors import ConfigError
 from tessy.core.formatting import counted
 from tessy.core.records import Evaluation, Failure, Key, Trajectory
+from tessy.reports.compare.evaluated_run import read_evaluation
 from tessy.reports.compare.evaluations import (
     check_comparable,
     describe_evaluations,
     evaluation_sections,
     example_keys,
-    read_evaluation,
     to_json,
 )
 from tessy.reports.compare.figures import RunFigures, collect_figures

@@ -1,6 +1,7 @@
 """Scores of the paper, shown beside evaluations of the same problems.
 
-A score is shown only for an evaluation of as many problems as the paper's. The paper's numbers of
+A score is shown only for an evaluation of a benchmark's known data and of as many problems as the
+paper's, never for another file of that size. The paper's numbers of
 problems and runs follow from its scores, which are fractions of them: those in programming are
 of a single run, although the paper states the mean of several. The problems of its OlympiadBench
 scores are unknown, so these are not shown.
@@ -62,25 +63,20 @@ _COLUMNS = (
 
 
 def paper_scores(benchmark: str, problems: int) -> PaperScores | None:
-    """Return the paper's scores on the same problems; None without any."""
+    """Return the paper's scores on so many problems of a benchmark; None without any."""
     found = PAPER.get(benchmark)
     return found if found is not None and found.problems == problems else None
 
 
-def paper_section(evaluated: Sequence[tuple[str, int]]) -> Section | None:
-    """Return a table for evaluations, each given by benchmark and number of scored problems.
-
-    None if the paper has no scores on any of them.
-    """
-    found = [paper_scores(*each) for each in evaluated]
+def paper_section(found: Sequence[PaperScores | None]) -> Section | None:
+    """Return a table of the scores beside each evaluation; None if there are none."""
     if not any(found):
         return None
     return Section("Scores of the paper (pass@1, %)", _COLUMNS, [_cells(each) for each in found])
 
 
-def paper_json(benchmark: str, problems: int) -> dict[str, Any] | None:
+def paper_json(found: PaperScores | None) -> dict[str, Any] | None:
     """Return the paper's scores as fractions by method; None without any."""
-    found = paper_scores(benchmark, problems)
     if found is None:
         return None
     scores = {m: round(s / 100, 4) for m, s in zip(METHODS, found.scores, strict=True)}
