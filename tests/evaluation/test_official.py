@@ -46,7 +46,8 @@ def judge(run: Path, *more: str) -> list[str]:
     return [TESSY, "judge", str(run), *more]
 
 
-def evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *more: str) -> Path:
+def evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *more: str) -> tuple[Path, str]:
+    """Return the run of an evaluation, and its output."""
     sized(monkeypatch, "ojbench", len(ROWS))
     file = write(tmp_path / "full.jsonl", *ROWS)
     run = tmp_path / "run"
@@ -58,7 +59,7 @@ def evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *more: str) -> Pa
 
     output = asyncio.run(evaluate())
     assert f"`tessy judge {run} --export FILE`" in output
-    return run
+    return run, output
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -66,7 +67,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 
 def test_ojbench_has_no_score_until_its_judge_has_decided(tmp_path: Path, monkeypatch):
-    run = evaluated(tmp_path, monkeypatch)
+    run, _ = evaluated(tmp_path, monkeypatch)
     found = rows_of(run)
     assert {each.outcome for each in found.values()} == {"unjudged"}
     assert {each.judge for each in found.values()} == {"official 1 (OJBench)"}
@@ -123,7 +124,7 @@ def test_ojbench_has_no_score_until_its_judge_has_decided(tmp_path: Path, monkey
     ],
 )
 def test_incomplete_verdicts_change_nothing(tmp_path: Path, monkeypatch, change, message):
-    run = evaluated(tmp_path, monkeypatch)
+    run, _ = evaluated(tmp_path, monkeypatch)
     exported = tmp_path / "submissions.jsonl"
     finish(judge(run, "--export", str(exported)))
     rows = [each | {"verdict": "AC", "is_passed": True} for each in lines(exported)]
@@ -136,15 +137,31 @@ def test_incomplete_verdicts_change_nothing(tmp_path: Path, monkeypatch, change,
 
 
 def test_further_samples_wait_after_an_import(tmp_path: Path, monkeypatch):
-    run = evaluated(tmp_path, monkeypatch)
+    run, _ = evaluated(tmp_path, monkeypatch)
     exported = tmp_path / "submissions.jsonl"
     finish(judge(run, "--export", str(exported)))
     rows = [each | {"verdict": "AC", "is_passed": True} for each in lines(exported)]
-    finish(judge(run, "--verdicts", str(write(tmp_path / "verdicts.jsonl", *rows))))
-    evaluated(tmp_path, monkeypatch, "--samples", "2")
+    verdicts = tmp_path / "verdicts.jsonl"
+    finish(judge(run, "--verdicts", str(write(verdicts, *rows))))
+    assert scores(run)["partial"] is False
+    output = evaluated(tmp_path, monkeypatch, "--samples", "2")[1]
     finish(judge(run, "--export", str(exported)))
     assert {(each["sample"]) for each in lines(exported)} == {1}
     assert scores(run)["outcomes"] == {"unjudged": 5, "correct": 4, "truncated": 1}
+    # The score covers the first samples only.
+    note = "partial: verdicts on 5 of 10 responses"
+    assert f"5 responses to 5 problems; {note}" in " ".join(output.split())
+    assert scores(run)["partial"] is True
+    compared = [TESSY, "compare", str(run), "--out", str(tmp_path / "page.html")]
+    text = " ".join(finish(compared).split())
+    assert f"run is not complete ({note}), so its scores may change" in text
+    assert "and `tessy judge` reads the verdicts" in text
+    (figures,) = json.loads((tmp_path / "page.json").read_text("utf-8"))["runs"]
+    assert figures["partial"] is True
+    rows = [each | {"verdict": "AC", "is_passed": True} for each in lines(exported)]
+    finish(judge(run, "--verdicts", str(write(verdicts, *rows))))
+    assert scores(run)["partial"] is False
+    assert "partial" not in finish(compared)
 
 
 def test_the_real_prompts_of_ojbench_are_asked_as_they_are(monkeypatch):

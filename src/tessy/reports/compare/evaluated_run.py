@@ -43,9 +43,8 @@ class EvaluatedRun:
 
     @cached_property
     def partial(self) -> str:
-        """How many of the planned samples have ended; empty if all have."""
-        ended = len(self.samples) + self.unjudged.total()
-        return partial_note(ended, planned_samples(self.document))
+        """What its score does not cover yet; empty if it is final."""
+        return partial_note(self.score, self.unjudged.total(), planned_samples(self.document))
 
     @cached_property
     def judged(self) -> list[JudgedSample]:

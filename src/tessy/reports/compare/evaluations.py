@@ -62,7 +62,7 @@ def describe_evaluations(runs: Sequence[EvaluatedRun]) -> str:
         if run.partial:
             text += (
                 f" {run.name} is not complete ({run.partial}), so its scores may change; the "
-                "`tessy evaluate` command of it resumes it."
+                f"`tessy evaluate` command of it resumes it{_and_judges(run)}."
             )
     if unknown := [run for run in runs if run.has_unknown_data]:
         without = ", ".join(run.name for run in unknown)
@@ -80,6 +80,11 @@ def describe_evaluations(runs: Sequence[EvaluatedRun]) -> str:
     if shared := [name for name in _SAMPLING if name in recorded and name not in names]:
         text += f" Sampling: {_sampling(runs[0], shared)}."
     return text
+
+
+def _and_judges(run: EvaluatedRun) -> str:
+    waits = run.score.outcomes["unjudged"]
+    return ", and `tessy judge` reads the verdicts of its official judge" if waits else ""
 
 
 def _sampling(run: EvaluatedRun, names: Iterable[str]) -> str:
