@@ -266,10 +266,22 @@ def test_options_that_do_not_belong_together_are_refused(tmp_path: Path):
     assert "`tessy evaluate` creates such runs" in missing
 
 
-def test_responses_that_no_judge_has_to_read_wait_for_none(tmp_path: Path):
-    run = programs("unjudged", benchmark="ojbench", directory=tmp_path / "run", reason="budget")
-    file = tmp_path / "x.jsonl"
+@pytest.mark.parametrize(
+    ("benchmark", "name"), [("ojbench", "x.jsonl"), ("lcb-pro", "x.json")], ids=lambda each: each
+)
+def test_an_export_without_programs_changes_no_score(tmp_path: Path, benchmark: str, name: str):
+    data = {"model": "m", "benchmark": benchmark}
+    rows = [
+        judged("a", 0, "unjudged", final_answer=None),
+        judged("b", 0, "unjudged", final_answer=None, reason="budget"),
+    ]
+    run, file = write_evaluation(tmp_path / "run", *rows, data=data), tmp_path / name
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
     output = finish(judge(run, "--export", str(file)))
-    assert "no response needs a verdict" in output
-    assert not file.exists()
-    assert scores(run)["outcomes"] == {"truncated": 1}
+    assert "0 responses in" in output
+    command = f"`tessy judge {run} --verdicts {file}` scores them as not correct"
+    assert command in output
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+    assert "pass@1" in finish(judge(run, "--verdicts", str(file)))
+    assert scores(run)["outcomes"] == {"no_answer": 1, "truncated": 1}
+    assert scores(run)["pass@1"]["value"] == 0
