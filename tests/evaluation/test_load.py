@@ -47,8 +47,8 @@ def test_a_file_has_problems_with_answers_or_choices(tmp_path: Path):
     }
     judged = {name: (one.title(""), one.reference) for name, one in found.judged.items()}
     maths = all_judges()["maths"].title
-    assert judged == {"a": (maths, "4"), "b": ("choice 2", "B"), "c": ("choice 2", "A")}
-    assert found.judges() == f"choice 2, {all_judges()['maths'].title}"
+    assert judged == {"a": (maths, "4"), "b": ("choice 3", "B"), "c": ("choice 3", "A")}
+    assert found.judges() == f"choice 3, {all_judges()['maths'].title}"
     instructed = load_benchmark(options(file, instruction="Be brief."))
     assert instructed.digest == found.digest  # the same problems, asked in another way
     assert instructed.loaded.problems[0].messages[-1].content == "2 + 2?\n\nBe brief."
