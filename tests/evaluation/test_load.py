@@ -81,11 +81,21 @@ def test_unusable_benchmarks_are_refused(tmp_path: Path):
     file = write(tmp_path / "q.jsonl", {"question": "?", "answer": "1"})
     with pytest.raises(ConfigError, match=r"data: .* is a file already"):
         load_benchmark(options(file, data=file))
+    for name in ("lcb-v7", "LCB-v6"):
+        for more in ({}, {"data": file}):
+            with pytest.raises(ConfigError, match="is neither a file nor a benchmark; ") as error:
+                load_benchmark(options(name, **more))
+            asked = str(error.value).partition("; ")[2]
+            assert asked == (
+                "did you mean lcb-v6 or lcb-v5? Expected a file of problems, or one of "
+                + ", ".join(NAMED)
+            )
     with pytest.raises(InputError, match=r"there is no file .*none.jsonl"):
         load_benchmark(options("gsm8k", data=tmp_path / "none.jsonl"))
     with pytest.raises(ConfigError, match=r"'jsonl' is neither a file nor a benchmark") as error:
         load_benchmark(options("jsonl"))
-    assert "jsonl" not in str(error.value).partition("expected")[2]
+    assert "jsonl" not in str(error.value).partition("benchmark;")[2]
+    assert "did you mean" not in str(error.value)
     with pytest.raises(InputError, match=r"has 1 problems, but gsm8k has 1,319; .* --benchmark"):
         load_benchmark(options("gsm8k", data=file))
 

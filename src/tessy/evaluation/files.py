@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import logging
 from collections.abc import Mapping
@@ -96,16 +97,18 @@ def find_benchmark(config: EvaluateConfig) -> FoundBenchmark:
 
 def _own_file(config: EvaluateConfig) -> Path:
     file = Path(config.benchmark)
-    names = ", ".join(all_benchmarks())
+    names = list(all_benchmarks())
+    if not file.is_file():
+        close = difflib.get_close_matches(config.benchmark.lower(), names, n=2)
+        raise ConfigError(
+            f"--benchmark: {config.benchmark!r} is neither a file nor a benchmark; "
+            + (f"did you mean {' or '.join(close)}? Expected" if close else "expected")
+            + f" a file of problems, or one of {', '.join(names)}"
+        )
     if config.data is not None:
         raise ConfigError(
             f"--data: --benchmark {config.benchmark} is a file already; leave the option out, or "
-            f"name one of {names}"
-        )
-    if not file.is_file():
-        raise ConfigError(
-            f"--benchmark: {config.benchmark!r} is neither a file nor a benchmark; expected a "
-            f"file of problems, or one of {names}"
+            f"name one of {', '.join(names)}"
         )
     return file
 
