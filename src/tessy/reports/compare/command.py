@@ -245,7 +245,8 @@ def _print_tables(
     for section in tables:
         headings = (column.name for column in section.columns)
         table = FiguresTable(section.title, *headings)
-        for name, cells in zip(names, section.rows, strict=True):
+        of_rows = [Text(name) for name in section.methods] or names
+        for name, cells in zip(of_rows, section.rows, strict=True):
             table.add_row(name, *map(_text, cells))
         console.print()
         console.print(table)

@@ -15,7 +15,7 @@ from tessy.evaluation.results import planned_samples, score_json
 from tessy.evaluation.scores import Difference, paired_difference
 from tessy.reports.compare.evaluated_run import EvaluatedRun, EvaluatedSample
 from tessy.reports.compare.methods import short_names
-from tessy.reports.compare.paper_scores import paper_json, paper_section
+from tessy.reports.compare.paper_scores import paper_json, paper_sections
 from tessy.reports.compare.sections import (
     Cell,
     Column,
@@ -67,8 +67,8 @@ def describe_evaluations(runs: Sequence[EvaluatedRun]) -> str:
     if unknown := [run for run in runs if run.has_unknown_data]:
         without = ", ".join(run.name for run in unknown)
         text += (
-            f" The paper's scores on {unknown[0].option('benchmark')} are not shown beside "
-            f"{without}, because its data are not known to be those of the benchmark."
+            f" The paper's scores on {unknown[0].option('benchmark')} do not apply to {without}, "
+            "because its data are not known to be those of the benchmark."
         )
     if len({run.samples_per_problem for run in runs}) > 1:
         numbers = (f"{run.name} {run.samples_per_problem}" for run in runs)
@@ -160,8 +160,8 @@ def evaluation_sections(runs: Sequence[EvaluatedRun]) -> list[Section]:
         rows = [_difference_cells(difference) for difference in differences(runs)]
         title = f"Differences to {runs[0].name}"
         sections.insert(2, Section(title, _DIFFERENCES, [[Cell(NONE)] * 5, *rows]))
-    paper = paper_section([run.paper for run in runs])
-    return [*sections, paper] if paper else sections
+    found = {run.option("benchmark"): run.paper for run in runs if run.paper is not None}
+    return sections + paper_sections(found)
 
 
 def differences(runs: Sequence[EvaluatedRun]) -> list[Difference | None]:
