@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -21,7 +22,7 @@ from tessy.synthesis.session import SynthesisSession
 from tests.lab.test_demo import TESSY, finish, write_problems
 from tests.support.evaluated_model import FOLDER, Reply, serve
 from tests.support.model_server import FakeServer, Fault, eventually
-from tests.support.paths import SHARED
+from tests.support.paths import ROOT, SHARED
 from tests.synthesis.test_single_model import THINKING
 
 LIMITS = ("--thinking-tokens", "400", "--answer-tokens", "32")
@@ -194,6 +195,17 @@ def test_an_evaluation_is_a_run_with_a_page(whole: Path):
     assert (data["sampling.temperature"], data["sampling.top_p"]) == (0.6, 0.95)
     assert read_config(whole, EVALUATIONS)["config"]["known_data"] is False
     assert finish([TESSY, "view", str(whole)]).strip() == str(whole / "report.html")
+
+
+def test_the_fields_of_rows_and_scores_are_documented(whole: Path):
+    text = (ROOT / "docs" / "evaluation.md").read_text("utf-8")
+    section = text.partition("\n## Rows and scores\n")[2].partition("\n## ")[0]
+    tables = [table for table in section.split("\n\n") if table.startswith("| field |")]
+    documented = [
+        {name for line in table.splitlines() for name in re.findall("`(.*?)`", line.split("|")[1])}
+        for table in tables
+    ]
+    assert documented == [set(Evaluation.model_fields), {*scores(whole), "sandbox"}]
 
 
 @pytest.mark.parametrize(
