@@ -82,6 +82,7 @@ async def test_gsm8k_has_exactly_the_score_of_a_model_of_known_accuracy(tmp_path
     assert found["pass@1"]["high"] == pytest.approx(high, abs=1e-6)
     assert found["pass@1"]["standard_error"] == pytest.approx((p * (1 - p) / (n - 1)) ** 0.5)
     assert found["outcomes"] == {"correct": len(right), "wrong": n - len(right)}
+    assert read_config(run, EVALUATIONS)["config"]["known_data"] is True
     shown = f"{100 * p:.1f} % (95 %: {100 * low:.1f}–{100 * high:.1f})"
     assert f"{shown}, {n:,} responses to {n:,} problems" in output
 

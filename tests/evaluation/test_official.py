@@ -76,6 +76,7 @@ def test_ojbench_has_no_score_until_its_judge_has_decided(tmp_path: Path, monkey
     before = scores(run)
     assert (before["pass@1"], before["responses"]) == (None, 0)
     assert before["outcomes"] == {"unjudged": 5}
+    assert before["partial"] is False  # there is no score yet
 
     exported = tmp_path / "submissions.jsonl"
     assert "4 responses" in finish(judge(run, "--export", str(exported)))
