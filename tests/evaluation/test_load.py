@@ -162,8 +162,13 @@ def test_files_of_the_hub_and_those_with_their_checksum_are_known(tmp_path: Path
     benchmark = all_benchmarks()["aime25"]
     (hub,) = benchmark.files
     same = replace(benchmark, files=(replace(hub, sha256=checksum(file)),))
-    monkeypatch.setattr("tessy.evaluation.files.all_benchmarks", lambda: {"aime25": same})
+    unknown = replace(hub, sha256="")  # as that of GPQA, of which only a copy has a checksum
+    gated = replace(benchmark, files=(unknown,), copies=frozenset({"41d1213c"}))
+    found = {"aime25": same, "gpqa-diamond": gated}
+    monkeypatch.setattr("tessy.evaluation.files.all_benchmarks", lambda: found)
     monkeypatch.setattr("tessy.evaluation.files.resolve_sources", lambda sources: [file])
+    assert load_benchmark(options("gpqa-diamond")).is_known
+    assert not load_benchmark(options("gpqa-diamond", data=file)).is_known
     assert load_benchmark(options("aime25")).is_known
     assert load_benchmark(options("aime25", data=file)).is_known
     assert not load_benchmark(options(file)).is_known  # a user's file
