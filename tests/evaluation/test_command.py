@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -21,7 +22,7 @@ from tessy.synthesis.session import SynthesisSession
 from tests.lab.test_demo import TESSY, finish, write_problems
 from tests.support.evaluated_model import FOLDER, Reply, serve
 from tests.support.model_server import FakeServer, Fault, eventually
-from tests.support.paths import SHARED
+from tests.support.paths import ROOT, SHARED
 from tests.synthesis.test_single_model import THINKING
 
 LIMITS = ("--thinking-tokens", "400", "--answer-tokens", "32")
@@ -81,6 +82,7 @@ async def test_gsm8k_has_exactly_the_score_of_a_model_of_known_accuracy(tmp_path
     assert found["pass@1"]["high"] == pytest.approx(high, abs=1e-6)
     assert found["pass@1"]["standard_error"] == pytest.approx((p * (1 - p) / (n - 1)) ** 0.5)
     assert found["outcomes"] == {"correct": len(right), "wrong": n - len(right)}
+    assert read_config(run, EVALUATIONS)["config"]["known_data"] is True
     shown = f"{100 * p:.1f} % (95 %: {100 * low:.1f}–{100 * high:.1f})"
     assert f"{shown}, {n:,} responses to {n:,} problems" in output
 
@@ -192,7 +194,19 @@ def test_an_evaluation_is_a_run_with_a_page(whole: Path):
     data = read_config(whole, EVALUATIONS)["data_config"]
     assert (data["command"], data["benchmark"]) == ("evaluate", "tasks.jsonl")
     assert (data["sampling.temperature"], data["sampling.top_p"]) == (0.6, 0.95)
+    assert read_config(whole, EVALUATIONS)["config"]["known_data"] is False
     assert finish([TESSY, "view", str(whole)]).strip() == str(whole / "report.html")
+
+
+def test_the_fields_of_rows_and_scores_are_documented(whole: Path):
+    text = (ROOT / "docs" / "evaluation.md").read_text("utf-8")
+    section = text.partition("\n## Rows and scores\n")[2].partition("\n## ")[0]
+    tables = [table for table in section.split("\n\n") if table.startswith("| field |")]
+    documented = [
+        {name for line in table.splitlines() for name in re.findall("`(.*?)`", line.split("|")[1])}
+        for table in tables
+    ]
+    assert documented == [set(Evaluation.model_fields), {*scores(whole), "sandbox"}]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from tessy.config.evaluation import EvaluateConfig
 from tessy.core.errors import BadRowsError, ConfigError, InputError
 from tessy.evaluation.benchmarks.registry import all_benchmarks
+from tessy.evaluation.files import checksum
 from tessy.evaluation.judges.registry import all_judges
 from tessy.evaluation.load import load_benchmark
 from tests.support.paths import SHARED
@@ -45,8 +47,8 @@ def test_a_file_has_problems_with_answers_or_choices(tmp_path: Path):
     }
     judged = {name: (one.title(""), one.reference) for name, one in found.judged.items()}
     maths = all_judges()["maths"].title
-    assert judged == {"a": (maths, "4"), "b": ("choice 2", "B"), "c": ("choice 2", "A")}
-    assert found.judges() == f"choice 2, {all_judges()['maths'].title}"
+    assert judged == {"a": (maths, "4"), "b": ("choice 3", "B"), "c": ("choice 3", "A")}
+    assert found.judges() == f"choice 3, {all_judges()['maths'].title}"
     instructed = load_benchmark(options(file, instruction="Be brief."))
     assert instructed.digest == found.digest  # the same problems, asked in another way
     assert instructed.loaded.problems[0].messages[-1].content == "2 + 2?\n\nBe brief."
@@ -79,11 +81,21 @@ def test_unusable_benchmarks_are_refused(tmp_path: Path):
     file = write(tmp_path / "q.jsonl", {"question": "?", "answer": "1"})
     with pytest.raises(ConfigError, match=r"data: .* is a file already"):
         load_benchmark(options(file, data=file))
+    for name in ("lcb-v7", "LCB-v6"):
+        for more in ({}, {"data": file}):
+            with pytest.raises(ConfigError, match="is neither a file nor a benchmark; ") as error:
+                load_benchmark(options(name, **more))
+            asked = str(error.value).partition("; ")[2]
+            assert asked == (
+                "did you mean lcb-v6 or lcb-v5? Expected a file of problems, or one of "
+                + ", ".join(NAMED)
+            )
     with pytest.raises(InputError, match=r"there is no file .*none.jsonl"):
         load_benchmark(options("gsm8k", data=tmp_path / "none.jsonl"))
     with pytest.raises(ConfigError, match=r"'jsonl' is neither a file nor a benchmark") as error:
         load_benchmark(options("jsonl"))
-    assert "jsonl" not in str(error.value).partition("expected")[2]
+    assert "jsonl" not in str(error.value).partition("benchmark;")[2]
+    assert "did you mean" not in str(error.value)
     with pytest.raises(InputError, match=r"has 1 problems, but gsm8k has 1,319; .* --benchmark"):
         load_benchmark(options("gsm8k", data=file))
 
@@ -139,8 +151,27 @@ def test_another_file_of_a_benchmark_is_reported(tmp_path: Path, caplog):
     with caplog.at_level(logging.WARNING):
         found = load_benchmark(options("aime24", data=file))
     assert "is not a known file of aime24" in caplog.text
+    assert not found.is_known
     asked = found.loaded.problems[0].messages[-1].content
     assert asked == "0?\nRemember to put your final answer within \\boxed{}."
+
+
+def test_files_of_the_hub_and_those_with_their_checksum_are_known(tmp_path: Path, monkeypatch):
+    rows = [{"id": str(n), "problem": f"{n}?", "answer": str(n)} for n in range(30)]
+    file = write(tmp_path / "test.jsonl", *rows)
+    benchmark = all_benchmarks()["aime25"]
+    (hub,) = benchmark.files
+    same = replace(benchmark, files=(replace(hub, sha256=checksum(file)),))
+    unknown = replace(hub, sha256="")  # as that of GPQA, of which only a copy has a checksum
+    gated = replace(benchmark, files=(unknown,), copies=frozenset({"41d1213c"}))
+    found = {"aime25": same, "gpqa-diamond": gated}
+    monkeypatch.setattr("tessy.evaluation.files.all_benchmarks", lambda: found)
+    monkeypatch.setattr("tessy.evaluation.files.resolve_sources", lambda sources: [file])
+    assert load_benchmark(options("gpqa-diamond")).is_known
+    assert not load_benchmark(options("gpqa-diamond", data=file)).is_known
+    assert load_benchmark(options("aime25")).is_known
+    assert load_benchmark(options("aime25", data=file)).is_known
+    assert not load_benchmark(options(file)).is_known  # a user's file
 
 
 def test_gsm8k_is_recognised_and_every_problem_has_a_reference(caplog):
@@ -150,5 +181,6 @@ def test_gsm8k_is_recognised_and_every_problem_has_a_reference(caplog):
     with caplog.at_level(logging.WARNING):
         found = load_benchmark(options("gsm8k", data=file))
     assert caplog.text == ""
+    assert found.is_known
     assert len(found.judged) == 1319
     assert all(re.fullmatch(r"-?[\d,.]+", one.reference) for one in found.judged.values())

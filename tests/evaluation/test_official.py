@@ -46,7 +46,8 @@ def judge(run: Path, *more: str) -> list[str]:
     return [TESSY, "judge", str(run), *more]
 
 
-def evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *more: str) -> Path:
+def evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *more: str) -> tuple[Path, str]:
+    """Return the run of an evaluation, and its output."""
     sized(monkeypatch, "ojbench", len(ROWS))
     file = write(tmp_path / "full.jsonl", *ROWS)
     run = tmp_path / "run"
@@ -58,7 +59,7 @@ def evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *more: str) -> Pa
 
     output = asyncio.run(evaluate())
     assert f"`tessy judge {run} --export FILE`" in output
-    return run
+    return run, output
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -66,7 +67,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 
 def test_ojbench_has_no_score_until_its_judge_has_decided(tmp_path: Path, monkeypatch):
-    run = evaluated(tmp_path, monkeypatch)
+    run, _ = evaluated(tmp_path, monkeypatch)
     found = rows_of(run)
     assert {each.outcome for each in found.values()} == {"unjudged"}
     assert {each.judge for each in found.values()} == {"official 1 (OJBench)"}
@@ -75,6 +76,7 @@ def test_ojbench_has_no_score_until_its_judge_has_decided(tmp_path: Path, monkey
     before = scores(run)
     assert (before["pass@1"], before["responses"]) == (None, 0)
     assert before["outcomes"] == {"unjudged": 5}
+    assert before["partial"] is False  # there is no score yet
 
     exported = tmp_path / "submissions.jsonl"
     assert "4 responses" in finish(judge(run, "--export", str(exported)))
@@ -123,7 +125,7 @@ def test_ojbench_has_no_score_until_its_judge_has_decided(tmp_path: Path, monkey
     ],
 )
 def test_incomplete_verdicts_change_nothing(tmp_path: Path, monkeypatch, change, message):
-    run = evaluated(tmp_path, monkeypatch)
+    run, _ = evaluated(tmp_path, monkeypatch)
     exported = tmp_path / "submissions.jsonl"
     finish(judge(run, "--export", str(exported)))
     rows = [each | {"verdict": "AC", "is_passed": True} for each in lines(exported)]
@@ -136,15 +138,31 @@ def test_incomplete_verdicts_change_nothing(tmp_path: Path, monkeypatch, change,
 
 
 def test_further_samples_wait_after_an_import(tmp_path: Path, monkeypatch):
-    run = evaluated(tmp_path, monkeypatch)
+    run, _ = evaluated(tmp_path, monkeypatch)
     exported = tmp_path / "submissions.jsonl"
     finish(judge(run, "--export", str(exported)))
     rows = [each | {"verdict": "AC", "is_passed": True} for each in lines(exported)]
-    finish(judge(run, "--verdicts", str(write(tmp_path / "verdicts.jsonl", *rows))))
-    evaluated(tmp_path, monkeypatch, "--samples", "2")
+    verdicts = tmp_path / "verdicts.jsonl"
+    finish(judge(run, "--verdicts", str(write(verdicts, *rows))))
+    assert scores(run)["partial"] is False
+    output = evaluated(tmp_path, monkeypatch, "--samples", "2")[1]
     finish(judge(run, "--export", str(exported)))
     assert {(each["sample"]) for each in lines(exported)} == {1}
     assert scores(run)["outcomes"] == {"unjudged": 5, "correct": 4, "truncated": 1}
+    # The score covers the first samples only.
+    note = "partial: verdicts on 5 of 10 responses"
+    assert f"5 responses to 5 problems; {note}" in " ".join(output.split())
+    assert scores(run)["partial"] is True
+    compared = [TESSY, "compare", str(run), "--out", str(tmp_path / "page.html")]
+    text = " ".join(finish(compared).split())
+    assert f"run is not complete ({note}), so its scores may change" in text
+    assert "and `tessy judge` reads the verdicts" in text
+    (figures,) = json.loads((tmp_path / "page.json").read_text("utf-8"))["runs"]
+    assert figures["partial"] is True
+    rows = [each | {"verdict": "AC", "is_passed": True} for each in lines(exported)]
+    finish(judge(run, "--verdicts", str(write(verdicts, *rows))))
+    assert scores(run)["partial"] is False
+    assert "partial" not in finish(compared)
 
 
 def test_the_real_prompts_of_ojbench_are_asked_as_they_are(monkeypatch):
@@ -249,10 +267,22 @@ def test_options_that_do_not_belong_together_are_refused(tmp_path: Path):
     assert "`tessy evaluate` creates such runs" in missing
 
 
-def test_responses_that_no_judge_has_to_read_wait_for_none(tmp_path: Path):
-    run = programs("unjudged", benchmark="ojbench", directory=tmp_path / "run", reason="budget")
-    file = tmp_path / "x.jsonl"
+@pytest.mark.parametrize(
+    ("benchmark", "name"), [("ojbench", "x.jsonl"), ("lcb-pro", "x.json")], ids=lambda each: each
+)
+def test_an_export_without_programs_changes_no_score(tmp_path: Path, benchmark: str, name: str):
+    data = {"model": "m", "benchmark": benchmark}
+    rows = [
+        judged("a", 0, "unjudged", final_answer=None),
+        judged("b", 0, "unjudged", final_answer=None, reason="budget"),
+    ]
+    run, file = write_evaluation(tmp_path / "run", *rows, data=data), tmp_path / name
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
     output = finish(judge(run, "--export", str(file)))
-    assert "no response needs a verdict" in output
-    assert not file.exists()
-    assert scores(run)["outcomes"] == {"truncated": 1}
+    assert "0 responses in" in output
+    command = f"`tessy judge {run} --verdicts {file}` scores them as not correct"
+    assert command in output
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+    assert "pass@1" in finish(judge(run, "--verdicts", str(file)))
+    assert scores(run)["outcomes"] == {"no_answer": 1, "truncated": 1}
+    assert scores(run)["pass@1"]["value"] == 0

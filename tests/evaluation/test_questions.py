@@ -62,7 +62,7 @@ def test_gpqa_permutes_the_options_by_the_id(tmp_path: Path, monkeypatch):
     )
     assert asked["rec0"].extra["domain"] == "Biology"
     assert "Explanation" not in asked["rec0"].extra
-    assert found.judges() == "choice 2"
+    assert found.judges() == "choice 3"
 
 
 def test_rows_of_gpqa_without_an_option_are_refused(tmp_path: Path):
@@ -86,9 +86,9 @@ def test_rows_of_gpqa_without_an_option_are_refused(tmp_path: Path):
         (r"ANSWER: \boxed{\text{B}}", ("B", "stated answer")),
         ("ANSWER: B) the second", ("B", "stated answer")),
         ("ANSWER: B.\nI am sure.", ("B", "stated answer")),
-        ("ANSWER: A or B", ("ANSWER: A or B", "last line")),
-        ("ANSWER: Bees", ("ANSWER: Bees", "last line")),
-        ("ANSWER: E", ("ANSWER: E", "last line")),
+        ("ANSWER: A or B", None),
+        ("ANSWER: Bees", None),
+        ("ANSWER: E", None),
         ("answer: A is wrong.\n" r"So \boxed{B}.", ("B", "boxed")),
         (r"The answer is \boxed{B}.", ("B", "boxed")),
         ("The answer is (B).", ("The answer is (B).", "last line")),
@@ -100,9 +100,46 @@ def test_the_letter_of_an_answer(answer, expected):
     choices = {"choices": ["first", "second", "third", "fourth"]}
     found = all_judges()["choice"].decide(answer, "B", choices)
     assert (found and (found.final_answer, found.rule)) == expected
-    if expected is not None:
-        assert found is not None
-        assert found.correct == (expected[1] != "last line" or expected[0] == "The answer is (B).")
+    assert found is None or found.correct
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "ANSWER: A",
+        r"Answer: \boxed{A}",
+        r"\boxed{A}",
+        r"\boxed{third}",
+        r"\boxed{x + 2}",
+        "The answer is (C).",
+        "The answer is third.",
+        "C) third",
+        "D",
+    ],
+)
+def test_another_choice_is_wrong(answer):
+    choices = {"choices": ["first", "second", "third", "$x + 2$"]}
+    found = all_judges()["choice"].decide(answer, "B", choices)
+    assert found is not None
+    assert not found.correct
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "I do not know.",
+        "I cannot decide between A and B.",
+        "A difficult question.",
+        "It depends on the definition of first and second.",
+        r"\boxed{\text{I do not know}}",
+        r"\boxed{fifth}",
+        "None of these.",
+        "ANSWER: unknown",
+    ],
+)
+@pytest.mark.parametrize("choices", [["first", "second", "third", "fourth"], []])
+def test_a_text_that_names_no_choice_has_no_answer(answer, choices):
+    assert all_judges()["choice"].decide(answer, "B", {"choices": choices}) is None
 
 
 # ---------------------------------------------------------------- AIME

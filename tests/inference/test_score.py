@@ -76,14 +76,25 @@ def with_cache(model: Any, cached: int | None) -> Reply:
 
 @asynccontextmanager
 async def server(reply: Reply, generate: Reply | None = None) -> AsyncIterator[HttpEngine]:
+    served = 0
+
     async def handle(request: web.Request) -> web.Response:
+        nonlocal served
+        served += 1
         return reply(await request.json())
 
     async def handle_generate(request: web.Request) -> web.Response:
+        nonlocal served
         assert generate is not None
+        served += 1
         return generate(await request.json())
 
+    async def metrics(request: web.Request) -> web.Response:
+        names = ("vllm:time_to_first_token_seconds_count", "vllm:generation_tokens_total")
+        return web.Response(text="".join(f"{name} {served}\n" for name in names))
+
     app = web.Application()
+    app.router.add_get("/metrics", metrics)
     app.router.add_post("/v1/completions", handle)
     app.router.add_post("/inference/v1/generate", handle_generate)
     async with TestServer(app) as running:
@@ -163,6 +174,23 @@ async def test_undefined_scores_that_are_no_json_make_the_server_read_the_whole_
         for _ in range(MOST_REFUSALS + 3):
             assert_close(await engine.score("p/0", IDS, 5), whole[4:])
     assert len(tried) == MOST_REFUSALS  # a server that always refuses is not tried for ever
+
+
+@pytest.mark.parametrize("why", ["refused", "cached"])
+async def test_a_pool_counts_both_requests_of_a_score(why):
+    """Otherwise the server seems to have served requests of others, and its count is not used."""
+    model = causal()
+
+    def refuse(body: dict[str, Any]) -> web.Response:
+        return web.json_response({"error": {"message": "no JSON"}}, status=400)
+
+    generate = {"refused": refuse, "cached": with_cache(model, 5)}[why]
+    async with server(vllm(model), generate) as engine, ReplicaPool([engine], ["s0"]) as pool:
+        await pool.start_counting()
+        for number in range(3):
+            await pool.score("p/0", IDS, 5)
+            assert pool.requests == {"s0": 2 * (number + 1)}
+        assert await pool.counted_tokens() == 6  # one of each request
 
 
 async def test_a_server_that_does_not_report_its_cache_is_tried_once(caplog):

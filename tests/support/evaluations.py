@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from tessy.core.records import Evaluation, EvaluationOutcome, Failure, Message, Span, TokenCounts
@@ -41,12 +42,15 @@ def judged(
 
 
 def write_evaluation(
-    directory: Path, *rows: Evaluation | Failure, data: Mapping[str, Any] = DATA
+    directory: Path,
+    *rows: Evaluation | Failure,
+    data: Mapping[str, Any] = DATA,
+    facts: Mapping[str, Any] = MappingProxyType({}),
 ) -> Path:
-    """Write a run with these rows; return its directory."""
+    """Write a run with these rows; ``facts`` are the options of its session. Return its path."""
 
     async def append() -> None:
-        with Run.open(directory, EVALUATIONS, config={}, data_config=data) as run:
+        with Run.open(directory, EVALUATIONS, config=dict(facts), data_config=data) as run:
             for row in rows:
                 if isinstance(row, Evaluation):
                     await run.append(row)

@@ -21,7 +21,7 @@ from tessy.evaluation.checkpoints import (
 from tessy.evaluation.grading import Grader
 from tessy.evaluation.load import LoadedBenchmark, load_benchmark
 from tessy.evaluation.programs.base import ProgramJudge
-from tessy.evaluation.results import PLANNED, SCORES, Result, read_result, result_table
+from tessy.evaluation.results import KNOWN_DATA, PLANNED, SCORES, Result, read_result, result_table
 from tessy.runtime.progress import SteadyConsole
 from tessy.storage import jsonl
 from tessy.storage.run_paths import RunPaths
@@ -94,7 +94,7 @@ def _evaluate_model(config: EvaluateConfig, benchmark: LoadedBenchmark) -> tuple
             "instruction": config.instruction,
             "judge": benchmark.judges(version),
         },
-        facts={PLANNED: planned},
+        facts={PLANNED: planned, KNOWN_DATA: benchmark.is_known},
         strategy="evaluate",
         finish=grader.finish,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import logging
 from collections.abc import Mapping
@@ -40,19 +41,34 @@ class FoundBenchmark:
         sums = list(self.checksums.values())
         return sums[0] if len(sums) == 1 else hashlib.sha256("\n".join(sums).encode()).hexdigest()
 
+    @property
+    def is_known(self) -> bool:
+        """Whether no file is known to be another one than that of a benchmark given by its name.
+
+        Files of a benchmark without known checksums are taken for its own.
+        """
+        return bool(self.benchmark.name) and not self._other_files()
+
+    def _other_files(self) -> Mapping[Path, str]:
+        """Return the local files with an unknown checksum, if the benchmark has known ones."""
+        known = _known(self.benchmark)
+        if self.data.from_hub or not known:
+            return {}
+        return {
+            file: sha256
+            for file, sha256 in self.checksums.items()
+            if not any(map(sha256.startswith, known))
+        }
+
     def warn_of_other_files(self) -> None:
         """Warn about local files with an unknown checksum; call this after reading them."""
-        if self.data.from_hub or not self.benchmark.files:
-            return
-        known = _known(self.benchmark)
-        for file, sha256 in self.checksums.items():
-            if known and not any(map(sha256.startswith, known)):
-                log.warning(
-                    "%s is not a known file of %s (SHA-256 %s): its scores may differ from others",
-                    file,
-                    self.benchmark.name,
-                    sha256,
-                )
+        for file, sha256 in self._other_files().items():
+            log.warning(
+                "%s is not a known file of %s (SHA-256 %s): its scores may differ from others",
+                file,
+                self.benchmark.name,
+                sha256,
+            )
 
 
 def find_benchmark(config: EvaluateConfig) -> FoundBenchmark:
@@ -81,16 +97,18 @@ def find_benchmark(config: EvaluateConfig) -> FoundBenchmark:
 
 def _own_file(config: EvaluateConfig) -> Path:
     file = Path(config.benchmark)
-    names = ", ".join(all_benchmarks())
+    names = list(all_benchmarks())
+    if not file.is_file():
+        close = difflib.get_close_matches(config.benchmark.lower(), names, n=2)
+        raise ConfigError(
+            f"--benchmark: {config.benchmark!r} is neither a file nor a benchmark; "
+            + (f"did you mean {' or '.join(close)}? Expected" if close else "expected")
+            + f" a file of problems, or one of {', '.join(names)}"
+        )
     if config.data is not None:
         raise ConfigError(
             f"--data: --benchmark {config.benchmark} is a file already; leave the option out, or "
-            f"name one of {names}"
-        )
-    if not file.is_file():
-        raise ConfigError(
-            f"--benchmark: {config.benchmark!r} is neither a file nor a benchmark; expected a "
-            f"file of problems, or one of {names}"
+            f"name one of {', '.join(names)}"
         )
     return file
 

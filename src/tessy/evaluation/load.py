@@ -55,6 +55,8 @@ class LoadedBenchmark:
 
     ``sha256`` is that of the file; of several files, that of their checksums. ``digest`` identifies
     problems, references and tests; unlike the checksum it does not depend on the format of a file.
+    ``is_known`` is False for a user's own file, and for one with another checksum than the known
+    ones of the benchmark.
     """
 
     name: str
@@ -62,6 +64,7 @@ class LoadedBenchmark:
     digest: str
     loaded: LoadedProblems
     judged: Mapping[str, JudgedProblem]  # by the problem's id
+    is_known: bool = False
 
     def judges(self, programs: str = "") -> str:
         """Return names and versions of the judges; ``programs`` is that of the program judge."""
@@ -109,6 +112,7 @@ def load_benchmark(config: EvaluateConfig) -> LoadedBenchmark:
         digest=_digest(loaded.problems, judged),
         loaded=replace(loaded, problems=problems),
         judged=judged,
+        is_known=found.is_known,
     )
 
 

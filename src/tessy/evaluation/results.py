@@ -20,6 +20,7 @@ from tessy.storage.run_reader import EVALUATIONS, iter_failed_rows, iter_rows, r
 
 SCORES = "scores.json"
 PLANNED = "planned_samples"  # in the options of config.json, per session
+KNOWN_DATA = "known_data"  # beside it
 
 
 def planned_samples(document: Mapping[str, Any]) -> int | None:
@@ -32,11 +33,29 @@ def planned_samples(document: Mapping[str, Any]) -> int | None:
     return planned if isinstance(planned, int) else None
 
 
-def partial_note(ended: int, planned: int | None) -> str:
-    """Return ``partial: 37 of 80 samples`` if fewer samples ended than planned, else nothing."""
-    if planned is None or ended >= planned:
-        return ""
-    return f"partial: {ended:,} of {planned:,} samples"
+def has_known_data(document: Mapping[str, Any]) -> bool:
+    """Return whether the run with this config.json evaluates the known data of its benchmark.
+
+    All sessions of a run have the same problems, so that of any session decides. False for a run
+    of a version that did not record it.
+    """
+    sessions = [document, *document["resumed"]]
+    return any(session.get("config", {}).get(KNOWN_DATA) is True for session in sessions)
+
+
+def partial_note(found: EvaluationScore, failures: int, planned: int | None) -> str:
+    """Return what a score does not cover yet, such as ``partial: 37 of 80 samples``; else nothing.
+
+    Samples are missing if fewer ended than planned, and verdicts if responses wait for the official
+    judge while others have a score.
+    """
+    responses, waiting = found.outcomes.total(), found.outcomes["unjudged"]
+    notes = []
+    if planned is not None and responses + failures < planned:
+        notes.append(f"{responses + failures:,} of {planned:,} samples")
+    if waiting and found.n:
+        notes.append(f"verdicts on {responses - waiting:,} of {counted(responses, 'response')}")
+    return f"partial: {', '.join(notes)}" if notes else ""
 
 
 class Result(NamedTuple):
@@ -63,6 +82,11 @@ class Result(NamedTuple):
         return self.score.outcomes.total() + self.failures.total()
 
     @property
+    def partial(self) -> str:
+        """What the score does not cover yet; empty if it is final."""
+        return partial_note(self.score, self.failures.total(), self.planned)
+
+    @property
     def unscored(self) -> int:
         """Number of samples without a score, other than those that wait for the official judge."""
         return self.failures.total() + self.score.outcomes["judge_error"]
@@ -78,7 +102,7 @@ class Result(NamedTuple):
             "responses": found.n,
             "problems": found.problems,
             "samples": {"ended": self.ended, "planned": self.planned},
-            "partial": bool(partial_note(self.ended, self.planned)),
+            "partial": bool(self.partial),
             "outcomes": dict(found.outcomes.most_common()),
             "rules": {o: dict(counts.most_common()) for o, counts in self.rules.items()},
             "reasons": dict(self.reasons.most_common()),
@@ -145,8 +169,8 @@ def result_table(result: Result) -> Table:
     found = result.score
     scope = f"{counted(found.n, 'response')} to {counted(found.problems, 'problem')}"
     style = "bold"
-    if note := partial_note(result.ended, result.planned):
-        scope, style = f"{scope}; {note}", "bold red"
+    if result.partial:
+        scope, style = f"{scope}; {result.partial}", "bold red"
     lines = [
         ("Benchmark", Text(visible(f"{result.benchmark} (problems {result.digest})"))),
         ("Model", Text(visible(result.model))),

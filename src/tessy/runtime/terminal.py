@@ -143,7 +143,7 @@ def _counts(row: Trajectory | Failure) -> str:
     return " · ".join(parts)
 
 
-def plain_table(title: str) -> Table:
+def plain_table(title: str | None = None) -> Table:
     """Return an empty table without rules."""
     return Table(title=title, title_justify="left", box=None, pad_edge=False)
 
@@ -173,21 +173,19 @@ class FiguresTable:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         names = [name for name, _ in self._rows]
+        yield Text(self._title, style="table.title")  # a table wraps its own title at its width
         table = self._table(names)
         unlimited = options.update(max_width=10_000)
         if Measurement.get(console, unlimited, table).maximum > options.max_width:
             long = list({name.plain: None for name in names if name.cell_len > _LONG_NAME})
-            if long:
-                yield Text(self._title, style="table.title")
             for number, name in enumerate(long, 1):
                 yield Text(f"  [{number}] {name}", overflow="fold")
             numbers = {name: Text(f"[{number}]") for number, name in enumerate(long, 1)}
             table = self._table([numbers.get(name.plain, name) for name in names])
-            table.title = None if long else self._title
         yield table
 
     def _table(self, names: Sequence[Text]) -> Table:
-        table = plain_table(self._title)
+        table = plain_table()
         table.add_column("", no_wrap=True, style=self._style)
         for column in self._columns:
             table.add_column(column, justify="right")

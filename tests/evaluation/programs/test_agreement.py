@@ -68,12 +68,32 @@ def test_the_least_agreement_decides_the_exit_code(
     assert "agreement 100.0 %" in capsys.readouterr().out
 
 
-def test_a_program_that_cannot_be_judged_does_not_agree(
+def test_programs_that_cannot_be_judged_are_counted_apart(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    row = {**ROWS[2], "outputs": ["no JSON", "9"], "verdict": False}
-    assert agreement.main([str(write(tmp_path / "rows.jsonl", [row]))]) == 1
-    assert "method: judge_error at test 0" in capsys.readouterr().out
+    broken = {**ROWS[2], "outputs": ["no JSON", "9"], "verdict": False}
+    file = write(tmp_path / "rows.jsonl", [*ROWS, broken])
+    # 3 of 4 agree, and 4 of 5 are judged.
+    assert agreement.main([str(file), "--least", "0.75"]) == 0
+    _, share, disputed, number, error = capsys.readouterr().out.splitlines()
+    assert share == "agreement 75.0 % (95 %: 30.1 %–95.4 %), n = 4"
+    assert disputed.startswith("  disputed: wrong_answer")
+    assert number == "not judged: 1 of 5"
+    assert error.startswith("  method: judge_error at test 0 (")
+    assert error.endswith(")")
+
+
+def test_a_judge_that_judges_too_few_programs_does_not_agree(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    broken = {**ROWS[2], "outputs": ["no JSON", "9"]}
+    file = write(tmp_path / "rows.jsonl", [ROWS[0], broken])
+    assert agreement.main([str(file)]) == 1
+    assert "agreement 100.0 %" in capsys.readouterr().out
+    assert agreement.main([str(file), "--least", "0.5"]) == 0
+    capsys.readouterr()
+    assert agreement.main([str(write(file, [broken])), "--least", "0"]) == 1
+    assert "agreement unknown, n = 0\nnot judged: 1 of 1\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import pytest
 import tessy
 from tessy.core.errors import ConfigError
 from tessy.evaluation.programs.judge import open_judge
-from tessy.evaluation.sandbox import detect, launcher
+from tessy.evaluation.sandbox import detect, launcher, seccomp
 from tessy.evaluation.sandbox.base import Execution, Limits, SandboxCommand
 from tessy.evaluation.sandbox.detect import open_sandbox
 from tessy.evaluation.sandbox.interpreter import find_interpreter
@@ -148,6 +148,41 @@ def test_without_pyseccomp_bubblewrap_has_no_filter(monkeypatch: pytest.MonkeyPa
     assert "seccomp" not in open_sandbox(allow_unsafe=False).sandbox.name
     without(monkeypatch, "bwrap")
     with pytest.raises(ConfigError, match=r"pip install 'tessy\[sandbox\]'"):
+        open_sandbox(allow_unsafe=False)
+
+
+FIRST_NEW_CALL = 424  # its number, since Linux 5.1
+
+
+def use_old_libseccomp(monkeypatch: pytest.MonkeyPatch, *missing: str) -> None:
+    """Let libseccomp know the names of neither new system calls nor these."""
+    pyseccomp = pytest.importorskip("pyseccomp")
+    resolve = pyseccomp.resolve_syscall
+
+    def resolve_old(arch: int, name: str) -> int:
+        number: int = resolve(arch, name)
+        return -1 if number >= FIRST_NEW_CALL or name in missing else number
+
+    monkeypatch.setattr(pyseccomp, "resolve_syscall", resolve_old)
+
+
+def test_an_old_libseccomp_has_the_same_filter(monkeypatch: pytest.MonkeyPatch):
+    backend("landlock")
+    expected = seccomp.build_filter()
+    use_old_libseccomp(monkeypatch)
+    assert seccomp.build_filter() == expected
+
+
+def test_a_filter_that_would_lack_a_rule_is_not_used(monkeypatch: pytest.MonkeyPatch, caplog):
+    backend("landlock")
+    use_old_libseccomp(monkeypatch, "ptrace", "keyctl")
+    message = "this version of libseccomp does not know ptrace, keyctl; install a newer one"
+    with pytest.raises(seccomp.OldSeccompError, match=message):
+        seccomp.build_filter()
+    assert detect.sandbox_filter() is None
+    assert f"the sandbox has no filter of system calls: {message}" in caplog.text
+    without(monkeypatch, "bwrap")
+    with pytest.raises(ConfigError, match=f"landlock: {message}"):
         open_sandbox(allow_unsafe=False)
 
 

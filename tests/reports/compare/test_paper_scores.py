@@ -12,19 +12,31 @@ from tessy.reports.compare.paper_scores import METHODS, PAPER, paper_scores
 from tests.reports.compare.test_compare import run_compare
 from tests.support.evaluations import DATA, judged, write_evaluation
 
+KNOWN = {"known_data": True}
 
-def evaluation(directory: Path, benchmark: str, problems: int) -> Path:
+
+def evaluation(directory: Path, benchmark: str, problems: int, **facts: bool) -> Path:
     rows = [judged(f"q{n}", outcome="correct" if n % 2 else "wrong") for n in range(problems)]
-    return write_evaluation(directory, *rows, data=DATA | {"benchmark": benchmark})
+    data = DATA | {"benchmark": benchmark}
+    return write_evaluation(directory, *rows, data=data, facts={**KNOWN, **facts})
 
 
 def test_the_scores_are_shown_for_a_set_of_the_paper(tmp_path: Path):
     out = tmp_path / "page.html"
-    text = run_compare(evaluation(tmp_path / "run", "aime24", 30), out=out, width=250)
-    for words in ("Scores of the paper", "32 runs", "30 problems", "76.67", "80.42"):
-        assert words in text
+    runs = [evaluation(tmp_path / name, "aime24", 30) for name in ("before", "after")]
+    text = run_compare(*runs, out=out, width=80)
+    title = "Scores of the paper on aime24: 30 problems, 32 runs"
+    lines = text.partition(title)[2].splitlines()
+    rows = [line.split() for line in lines[1 : len(METHODS) + 2]]
+    # A line for each method, once for all runs.
+    assert rows[:2] == [["pass@1", "95", "%"], ["Qwen3-8B", "76.67", "59.1–88.2"]]
+    assert [row[0] for row in rows[1:]] == list(METHODS)
+    assert rows[-1] == ["TESSY", "80.42", "63.2–90.8"]
+    assert text.count("80.42") == 1
+    assert "…" not in text
+    for words in (title, "Teacher-Reference", "76.67", "80.42"):
         assert words in out.read_text("utf-8")
-    (found,) = json.loads((tmp_path / "page.json").read_text("utf-8"))["runs"]
+    found = json.loads((tmp_path / "page.json").read_text("utf-8"))["runs"][0]
     assert found["paper"]["pass_1"]["TESSY"] == 0.8042
     assert (found["paper"]["problems"], found["paper"]["runs"]) == (30, 32)
 
@@ -32,17 +44,36 @@ def test_the_scores_are_shown_for_a_set_of_the_paper(tmp_path: Path):
 def test_no_scores_are_shown_for_other_sets(tmp_path: Path):
     out = tmp_path / "page.html"
     text = run_compare(evaluation(tmp_path / "run", "aime24", 29), out=out)
-    assert "Scores of the paper" not in text
+    assert "cores of the paper" not in text
+    assert "paper's scores" not in text
     (found,) = json.loads((tmp_path / "page.json").read_text("utf-8"))["runs"]
     assert found["paper"] is None
     waiting = write_evaluation(
         tmp_path / "waiting",
         *(judged(f"q{n}", outcome="unjudged") for n in range(30)),
         data=DATA | {"benchmark": "aime25"},
+        facts=KNOWN,
     )
     text = run_compare(waiting, out=out, width=200)
     assert "waiting for the official judge 30" in text
     assert "Scores of the paper" not in text
+
+
+def test_a_file_of_the_same_size_has_no_scores_of_the_paper(tmp_path: Path):
+    """Neither with the benchmark's name, nor as one that is not known to be the benchmark's."""
+    out = tmp_path / "page.html"
+    run = evaluation(tmp_path / "run", "aime24", 30, known_data=False)
+    text = run_compare(run, out=out, width=200)
+    assert "Scores of the paper" not in text
+    assert "The paper's scores on aime24 do not apply to run, because its data are not" in text
+    (found,) = json.loads((tmp_path / "page.json").read_text("utf-8"))["runs"]
+    assert found["paper"] is None
+    # Resuming with the known file shows that the problems are those of the benchmark.
+    both = evaluation(tmp_path / "both", "aime24", 30, known_data=False)
+    document = json.loads((both / "config.json").read_text("utf-8"))
+    document["resumed"].append({"config": KNOWN})
+    (both / "config.json").write_text(json.dumps(document), "utf-8")
+    assert "Scores of the paper" in run_compare(both, out=out, width=200)
 
 
 @pytest.mark.parametrize("name", sorted(PAPER))

@@ -2,7 +2,8 @@ r"""``choice``: the final answer is the letter, or the text, of the correct choi
 
 The reference is the letter of the correct choice, its text, or (as a whole number) its index from
 0. A last line ``ANSWER: B`` decides, else the last ``answer: B`` in the text unless a ``\boxed``
-follows, and else :mod:`tessy.answers.agreement`.
+follows, and else :mod:`tessy.answers.agreement`. A text that would not be correct for any choice
+names none, so it contains no answer.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tessy.answers.agreement import find_final_answer
+from tessy.answers.agreement import FinalAnswer, find_final_answer
 from tessy.answers.final_answer import without_thoughts
 from tessy.evaluation.judges.base import Judge, Verdict
 
@@ -58,16 +59,33 @@ def _reference(problem: Mapping[str, Any]) -> str | None:
 def _decide(answer: str, reference: str, problem: Mapping[str, Any]) -> Verdict | None:
     choices = choices_of(problem)
     answer = without_thoughts(answer)
-    stated = _stated_letter(answer, len(choices) or len(LETTERS))
+    letters = LETTERS[: len(choices) or len(LETTERS)]
+    stated = _stated_letter(answer, len(letters))
     if stated is not None:
         letter, rule = stated
         return Verdict(letter == reference, letter, rule)
-    final = find_final_answer(answer, reference)
+    final = _final_answer(answer, reference, choices)
+    if final is None:
+        return None
+    others = letters.replace(reference, "")
+    if not final.correct and not any(_names(answer, letter, choices) for letter in others):
+        return None
+    return Verdict(final.correct, final.text, final.rule)
+
+
+def _final_answer(answer: str, letter: str, choices: Sequence[str]) -> FinalAnswer | None:
+    """Return the final answer of a text, judged by a letter or the text of its choice."""
+    final = find_final_answer(answer, letter)
     if choices and (final is None or not final.correct):
-        text = f"({reference}) {choices[LETTERS.index(reference)]}"
-        by_text = find_final_answer(answer, text)
+        by_text = find_final_answer(answer, f"({letter}) {choices[LETTERS.index(letter)]}")
         final = by_text if by_text and by_text.correct else final
-    return final and Verdict(final.correct, final.text, final.rule)
+    return final
+
+
+def _names(answer: str, letter: str, choices: Sequence[str]) -> bool:
+    """Return whether the final answer of a text is this choice."""
+    final = _final_answer(answer, letter, choices)
+    return final is not None and final.correct
 
 
 def _stated_letter(answer: str, count: int) -> tuple[str, str] | None:
@@ -87,7 +105,7 @@ def _stated_letter(answer: str, count: int) -> tuple[str, str] | None:
 
 JUDGE = Judge(
     name="choice",
-    version="2",
+    version="3",
     needs="the letter, the text or the index of one of the `choices` in `reference` or `answer`",
     reference=_reference,
     decide=_decide,

@@ -33,6 +33,11 @@ from tessy.storage.run_reader import (
     read_config,
 )
 
+_NOTHING_TO_JUDGE = (
+    "None of the waiting responses contains a program, so there is nothing to judge. `tessy judge "
+    "{0.run} --verdicts {0.export}` scores them as not correct."
+)
+
 
 def judge(config: JudgeConfig) -> int:
     """Write the responses that wait for verdicts, or read verdicts; return the exit code, 0.
@@ -50,12 +55,9 @@ def judge(config: JudgeConfig) -> int:
     console = SteadyConsole(stderr=True)
     if config.export is not None:
         count = _export(config.run, found, benchmark, config.export)
-        if not count:
-            _judge_rows(config.run, document, str(config.export), {})
-            console.print("All responses are judged: no response needs a verdict.")
-            return 0
         console.print(f"{counted(count, 'response')} in {config.export}.", soft_wrap=True)
-        console.print(found.next_step, soft_wrap=True, markup=False)
+        next_step = found.next_step if count else _NOTHING_TO_JUDGE.format(config)
+        console.print(next_step, soft_wrap=True, markup=False)
         return 0
     if found.verdicts is None:
         raise ConfigError(
@@ -90,13 +92,11 @@ def _judge_of(benchmark: str) -> OfficialJudge:
 
 
 def _export(run: Path, found: OfficialJudge, benchmark: str, file: Path) -> int:
-    """Write the file, unless it would be empty; return the number of responses in it."""
+    """Write the file; return the number of responses in it. The run is not changed."""
     every = list(iter_rows(run, EVALUATIONS))
     rows = [row for row in every if found.verdicts is None or needs_verdict(row)]
     if not any(row.outcome == "unjudged" for row in every) and found.verdicts is not None:
         raise ConfigError(f"no response in {run} waits for a verdict")
-    if not rows:
-        return 0
     expected = all_benchmarks()[benchmark].rows
     problems = len({row.id for row in rows})
     if found.verdicts is None and problems != expected:
@@ -156,6 +156,8 @@ def _check(rows: Sequence[Evaluation], source: str, verdicts: dict[Key, Official
                 f"{source} has a verdict on another response as sample {sample} of {name}; pass "
                 "the verdicts on the responses of this run"
             )
+    if expected and not verdicts:
+        raise InputError(f"{source} has no verdicts; pass the output of the official judge")
     missing = sorted(expected - verdicts.keys())
     if missing:
         name, sample = missing[0]

@@ -104,10 +104,21 @@ class Comparison(NamedTuple):
     found: ProgramVerdict
 
     @property
+    def judged(self) -> bool:
+        """Whether there is a verdict: the sandbox worked, and the tests are usable."""
+        return self.found.status != "judge_error"
+
+    @property
     def agrees(self) -> bool:
         """Whether they are the same; False if the program could not be judged."""
-        accepted = self.found.status == "accepted"
-        return self.found.status != "judge_error" and accepted == self.known.verdict
+        return self.judged and (self.found.status == "accepted") == self.known.verdict
+
+    def __str__(self) -> str:
+        test = "" if self.found.test is None else f" at test {self.found.test}"
+        detail = f" ({self.found.detail})" if self.found.detail else ""
+        expected = "accepted" if self.known.verdict else "not accepted"
+        other = f", not {expected}" if self.judged else ""
+        return f"  {self.known.question_id}: {self.found.status}{test}{detail}{other}"
 
 
 def read_known_verdicts(file: Path) -> Sequence[KnownVerdict]:
@@ -144,24 +155,36 @@ async def compare_verdicts(
 
 
 def report(comparisons: Sequence[Comparison]) -> str:
-    """Return the agreement, and a line for each differing verdict."""
-    n = len(comparisons)
-    share = sum(one.agrees for one in comparisons) / n
-    low, high = wilson(share, n)
-    lines = [f"agreement {percent(share)} (95 %: {percent(low)}–{percent(high)}), n = {n}"]
-    for known, found in (one for one in comparisons if not one.agrees):
-        test = "" if found.test is None else f" at test {found.test}"
-        detail = f" ({found.detail})" if found.detail else ""
-        expected = "accepted" if known.verdict else "not accepted"
-        lines.append(f"  {known.question_id}: {found.status}{test}{detail}, not {expected}")
-    return "\n".join(lines)
+    """Return the agreement of the judged programs, with a line for each that differs.
+
+    Those that could not be judged follow, with their number.
+    """
+    judged = [one for one in comparisons if one.judged]
+    failed = [one for one in comparisons if not one.judged]
+    lines = ["agreement unknown, n = 0"]
+    if n := len(judged):
+        share = sum(one.agrees for one in judged) / n
+        low, high = wilson(share, n)
+        lines = [f"agreement {percent(share)} (95 %: {percent(low)}–{percent(high)}), n = {n}"]
+    lines += [str(one) for one in judged if not one.agrees]
+    if failed:
+        lines.append(f"not judged: {len(failed)} of {len(comparisons)}")
+    return "\n".join([*lines, *map(str, failed)])
+
+
+def _suffices(comparisons: Sequence[Comparison], least: float) -> bool:
+    """Return whether at least this share was judged, and this share of the judged ones agrees."""
+    judged = sum(one.judged for one in comparisons)
+    agreeing = sum(one.agrees for one in comparisons)
+    return judged > 0 and judged >= least * len(comparisons) and agreeing >= least * judged
 
 
 def main(argv: list[str] | None = None) -> int:
     """Judge the programs of a file and print the agreement.
 
     Returns:
-        The exit code: 0; 1 if the agreement is too small; 2 for invalid input; 130 after Ctrl-C.
+        The exit code: 0; 1 if the agreement, or the share of judged programs, is too small; 2 for
+        invalid input; 130 after Ctrl-C.
     """
     options = _parser().parse_args(argv)
     try:
@@ -179,7 +202,7 @@ def main(argv: list[str] | None = None) -> int:
     finally:
         judge.close()
     print(report(comparisons))
-    return int(sum(one.agrees for one in comparisons) < options.least * len(rows))
+    return int(not _suffices(comparisons, options.least))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -194,7 +217,8 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         default=0.99,
         metavar="SHARE",
-        help="exit with status 1 below this agreement (default: 0.99)",
+        help="exit with status 1 below this agreement, or if a smaller share of the programs could "
+        "be judged (default: 0.99)",
     )
     parser.add_argument(
         "--workers",

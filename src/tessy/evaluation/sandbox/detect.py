@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,15 @@ from tessy.evaluation.sandbox.bubblewrap import Bubblewrap
 from tessy.evaluation.sandbox.canary import PROTECTION, run_canaries
 from tessy.evaluation.sandbox.interpreter import Interpreter, find_interpreter
 from tessy.evaluation.sandbox.landlock import Landlock
-from tessy.evaluation.sandbox.seccomp import NoFilterError, build_filter
+from tessy.evaluation.sandbox.seccomp import (
+    NoFilterError,
+    OldSeccompError,
+    build_filter,
+)
 
 _UNSAFE = "or pass --allow-unsafe-judging, which lets programs read and change your user's files"
+
+log = logging.getLogger(__name__)
 
 Backend = Callable[[], Sandbox]
 
@@ -74,11 +81,17 @@ def open_sandbox(*, allow_unsafe: bool, python: Path | None = None) -> OpenedSan
 
 
 def sandbox_filter() -> bytes | None:
-    """Return the filter of system calls; None if it cannot be built here."""
+    """Return the filter of system calls; None if it cannot be built here.
+
+    That libseccomp is too old for it is a warning, because it looks installed.
+    """
     try:
         return build_filter()
+    except OldSeccompError as error:
+        log.warning("the sandbox has no filter of system calls: %s", error)
     except NoFilterError:
-        return None
+        pass
+    return None
 
 
 def unprotected(interpreter: Interpreter) -> Sandbox:

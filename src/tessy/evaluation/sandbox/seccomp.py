@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
+from collections.abc import Callable, Mapping
 
 _REFUSED = """
     socket socketcall connect bind listen
@@ -26,6 +27,26 @@ _REFUSED = """
     utime utimes utimensat futimesat
     sched_setscheduler sched_setattr setpriority ioprio_set
 """
+# Calls since Linux 5.1, which old versions of libseccomp do not know by name. Their numbers are the
+# same on all processors.
+_NUMBERS = {
+    "io_uring_setup": 425,
+    "io_uring_enter": 426,
+    "io_uring_register": 427,
+    "open_tree": 428,
+    "move_mount": 429,
+    "fsopen": 430,
+    "fsconfig": 431,
+    "fsmount": 432,
+    "fspick": 433,
+    "clone3": 435,
+    "pidfd_getfd": 438,
+    "process_madvise": 440,
+    "mount_setattr": 442,
+    "memfd_secret": 447,
+    "fchmodat2": 452,
+}
+_UNKNOWN = -1  # number of a name that libseccomp does not know
 _NAMESPACE_FLAGS = (
     0x00020000,  # CLONE_NEWNS
     0x02000000,  # CLONE_NEWCGROUP
@@ -41,11 +62,16 @@ class NoFilterError(Exception):
     """The filter cannot be built."""
 
 
+class OldSeccompError(NoFilterError):
+    """libseccomp is installed, but too old for the filter."""
+
+
 def build_filter() -> bytes:
-    """Return the filter as a BPF program.
+    """Return the filter as a BPF program; it refuses every call of the list above.
 
     Raises:
         NoFilterError: pyseccomp or libseccomp is not installed.
+        OldSeccompError: libseccomp does not know a call.
     """
     try:
         import pyseccomp
@@ -56,17 +82,29 @@ def build_filter() -> bytes:
         ) from error
     refuse = pyseccomp.ERRNO(errno.EPERM)
     rules = pyseccomp.SyscallFilter(pyseccomp.ALLOW)
+    numbers = _numbers(lambda name: pyseccomp.resolve_syscall(pyseccomp.Arch.NATIVE, name))
     for name in _REFUSED.split():
-        # Names that this libseccomp or this processor does not have are skipped.
-        try:
-            rules.add_rule(refuse, name)
-        except (ValueError, OSError):
-            continue
+        rules.add_rule(refuse, numbers[name])  # no effect for one that this processor does not have
     # A filter cannot read the flags of clone3 in memory; after ENOSYS the C library calls clone.
-    rules.add_rule(pyseccomp.ERRNO(errno.ENOSYS), "clone3")
+    rules.add_rule(pyseccomp.ERRNO(errno.ENOSYS), numbers["clone3"])
     for flag in _NAMESPACE_FLAGS:
-        rules.add_rule(refuse, "clone", pyseccomp.Arg(0, pyseccomp.MASKED_EQ, flag, flag))
+        masked = pyseccomp.Arg(0, pyseccomp.MASKED_EQ, flag, flag)
+        rules.add_rule(refuse, numbers["clone"], masked)
     with tempfile.TemporaryFile() as file:
         rules.export_bpf(file)
         os.lseek(file.fileno(), 0, os.SEEK_SET)
         return file.read()
+
+
+def _numbers(resolve: Callable[[str], int]) -> Mapping[str, int]:
+    """Return the numbers of all calls of the filter; OldSeccompError names the unknown ones."""
+    numbers = {}
+    for name in (*_REFUSED.split(), "clone", "clone3"):
+        number = resolve(name)
+        numbers[name] = _NUMBERS.get(name, _UNKNOWN) if number == _UNKNOWN else number
+    if unknown := [name for name, number in numbers.items() if number == _UNKNOWN]:
+        raise OldSeccompError(
+            f"this version of libseccomp does not know {', '.join(unknown)}; install a newer one "
+            "(`apt-get install libseccomp2`)"
+        )
+    return numbers

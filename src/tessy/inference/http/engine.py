@@ -67,6 +67,7 @@ class HttpEngine(ServerEngine):
         self._capabilities: ServerCapabilities | None = None
         self._reports_cached = True  # False once a reply does not report them
         self._refusals = 0  # of scores with a cached prefix, in a row
+        self.repeated_requests = 0  # second requests for the scores of a text
 
     async def probe(self) -> EngineInfo:
         """Determine the wire format and the capabilities of the server, for later streams.
@@ -112,6 +113,7 @@ class HttpEngine(ServerEngine):
         generates = known is not None and known.info.mode == "generate"
         cached_prefix = start > 1 and generates and self._reports_cached
         for wire in (CACHED_PREFIX, WHOLE_PROMPT) if cached_prefix else (WHOLE_PROMPT,):
+            self.repeated_requests += cached_prefix and not wire.from_cache
             body = wire.body(self._model, ids, top)
             try:
                 reply = await self._server.post_for_json(

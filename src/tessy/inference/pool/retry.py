@@ -242,7 +242,7 @@ class Failover(Generic[ServerT]):
 
     @staticmethod
     def _count(replica: Replica[ServerT], state: RetryState) -> Replica[ServerT]:
-        replica.requests += 1
+        replica.calls += 1
         state.marks.setdefault(replica.name, replica.served)
         return replica
 

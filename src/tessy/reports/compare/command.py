@@ -17,12 +17,12 @@ from tessy.config.data import CompareConfig
 from tessy.core.errors import ConfigError
 from tessy.core.formatting import counted
 from tessy.core.records import Evaluation, Failure, Key, Trajectory
+from tessy.reports.compare.evaluated_run import read_evaluation
 from tessy.reports.compare.evaluations import (
     check_comparable,
     describe_evaluations,
     evaluation_sections,
     example_keys,
-    read_evaluation,
     to_json,
 )
 from tessy.reports.compare.figures import RunFigures, collect_figures
@@ -245,7 +245,8 @@ def _print_tables(
     for section in tables:
         headings = (column.name for column in section.columns)
         table = FiguresTable(section.title, *headings)
-        for name, cells in zip(names, section.rows, strict=True):
+        of_rows = [Text(name) for name in section.methods] or names
+        for name, cells in zip(of_rows, section.rows, strict=True):
             table.add_row(name, *map(_text, cells))
         console.print()
         console.print(table)

@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path, PurePath
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import PurePath
+from typing import Any
 
 from tessy.core.errors import ConfigError, reason_label
 from tessy.core.formatting import NONE, counted, interval, percentage, points
-from tessy.core.records import Evaluation, EvaluationOutcome, Key, problem_digest
+from tessy.core.records import Key
 from tessy.core.statistics import Case, Estimate, mean
-from tessy.evaluation.results import partial_note, planned_samples, score_json
-from tessy.evaluation.scores import (
-    Difference,
-    EvaluationScore,
-    JudgedSample,
-    paired_difference,
-    problem_means,
-    score,
-)
-from tessy.reports.compare.figures import problem_messages
+from tessy.evaluation.results import planned_samples, score_json
+from tessy.evaluation.scores import Difference, paired_difference
+from tessy.reports.compare.evaluated_run import EvaluatedRun, EvaluatedSample
 from tessy.reports.compare.methods import short_names
-from tessy.reports.compare.paper_scores import paper_json, paper_section
+from tessy.reports.compare.paper_scores import paper_json, paper_sections
 from tessy.reports.compare.sections import (
     Cell,
     Column,
@@ -32,104 +23,11 @@ from tessy.reports.compare.sections import (
     mean_cell,
     percent_cell,
 )
-from tessy.storage.run_reader import EVALUATIONS, iter_failed_rows, iter_rows, read_config
 
 # Responses with markup in the wrong place.
 _MARKUP = frozenset({"eos_in_thinking", "control_in_answer"})
 _SAMPLING = tuple(f"sampling.{name}" for name in ("temperature", "top_p", "top_k", "min_p"))
 _OPTIONS = frozenset({"thinking_tokens", "answer_tokens", "instruction", "reasoning_effort"})
-
-
-class EvaluatedSample(NamedTuple):
-    """Figures of one row."""
-
-    key: Key
-    problem: str  # digest of problem and reference
-    outcome: EvaluationOutcome
-    reason: str | None
-    thinking: int  # tokens
-    answer: int
-
-
-@dataclass(frozen=True)
-class EvaluatedRun:
-    """One evaluation; ``unjudged`` counts samples that servers failed to generate, by reason."""
-
-    name: str  # short
-    directory: Path
-    document: Mapping[str, Any]  # content of config.json
-    samples: Sequence[EvaluatedSample]
-    unjudged: Counter[str]
-    judges: tuple[str, ...]
-    report: str | None = None  # link to the page of the run
-
-    @cached_property
-    def partial(self) -> str:
-        """How many of the planned samples have ended; empty if all have."""
-        ended = len(self.samples) + self.unjudged.total()
-        return partial_note(ended, planned_samples(self.document))
-
-    @cached_property
-    def judged(self) -> list[JudgedSample]:
-        """Problem and outcome of each sample."""
-        return [JudgedSample(sample.key[0], sample.outcome) for sample in self.samples]
-
-    @cached_property
-    def score(self) -> EvaluationScore:
-        """Its score."""
-        return score(self.judged)
-
-    @cached_property
-    def means(self) -> dict[str, float]:
-        """Share of correct samples by problem."""
-        return problem_means(self.judged)
-
-    @cached_property
-    def samples_per_problem(self) -> str:
-        """Number of samples of a problem, finished or failed: ``4``, or ``1–4``."""
-        counts = Counter(sample.key[0] for sample in self.samples)
-        ends = sorted({min(counts.values(), default=0), max(counts.values(), default=0)})
-        return "–".join(map(str, ends))
-
-    @cached_property
-    def problems(self) -> dict[str, str]:
-        """Digest of problem and reference by id."""
-        return {sample.key[0]: sample.problem for sample in self.samples}
-
-    def option(self, name: str) -> str:
-        """Return a value of data_config as text."""
-        value = self.document["data_config"].get(name)
-        return NONE if value is None else str(value)
-
-
-def read_evaluation(directory: Path, name: str, report: str | None) -> EvaluatedRun:
-    """Read the rows of an evaluation, without their texts."""
-    samples, judges = [], Counter[str]()
-    for row in iter_rows(directory, EVALUATIONS):
-        samples.append(_sample(row))
-        judges[row.judge] += 1
-    unjudged = Counter(row.reason for row in iter_failed_rows(directory, EVALUATIONS))
-    return EvaluatedRun(
-        name=name,
-        directory=directory,
-        document=read_config(directory, EVALUATIONS),
-        samples=sorted(samples),
-        unjudged=Counter(dict(unjudged.most_common())),
-        judges=tuple(judge for judge, _ in judges.most_common()),
-        report=report,
-    )
-
-
-def _sample(row: Evaluation) -> EvaluatedSample:
-    tokens = row.tokens
-    return EvaluatedSample(
-        row.key,
-        f"{problem_digest(problem_messages(row))} {row.reference}",
-        row.outcome,
-        row.reason,
-        tokens.student + tokens.teacher,
-        tokens.answer,
-    )
 
 
 def check_comparable(runs: Sequence[EvaluatedRun]) -> None:
@@ -164,8 +62,14 @@ def describe_evaluations(runs: Sequence[EvaluatedRun]) -> str:
         if run.partial:
             text += (
                 f" {run.name} is not complete ({run.partial}), so its scores may change; the "
-                "`tessy evaluate` command of it resumes it."
+                f"`tessy evaluate` command of it resumes it{_and_judges(run)}."
             )
+    if unknown := [run for run in runs if run.has_unknown_data]:
+        without = ", ".join(run.name for run in unknown)
+        text += (
+            f" The paper's scores on {unknown[0].option('benchmark')} do not apply to {without}, "
+            "because its data are not known to be those of the benchmark."
+        )
     if len({run.samples_per_problem for run in runs}) > 1:
         numbers = (f"{run.name} {run.samples_per_problem}" for run in runs)
         text += f" The numbers of samples per problem differ: {', '.join(numbers)}."
@@ -176,6 +80,11 @@ def describe_evaluations(runs: Sequence[EvaluatedRun]) -> str:
     if shared := [name for name in _SAMPLING if name in recorded and name not in names]:
         text += f" Sampling: {_sampling(runs[0], shared)}."
     return text
+
+
+def _and_judges(run: EvaluatedRun) -> str:
+    waits = run.score.outcomes["unjudged"]
+    return ", and `tessy judge` reads the verdicts of its official judge" if waits else ""
 
 
 def _sampling(run: EvaluatedRun, names: Iterable[str]) -> str:
@@ -251,8 +160,8 @@ def evaluation_sections(runs: Sequence[EvaluatedRun]) -> list[Section]:
         rows = [_difference_cells(difference) for difference in differences(runs)]
         title = f"Differences to {runs[0].name}"
         sections.insert(2, Section(title, _DIFFERENCES, [[Cell(NONE)] * 5, *rows]))
-    paper = paper_section([(run.option("benchmark"), run.score.problems) for run in runs])
-    return [*sections, paper] if paper else sections
+    found = {run.option("benchmark"): run.paper for run in runs if run.paper is not None}
+    return sections + paper_sections(found)
 
 
 def differences(runs: Sequence[EvaluatedRun]) -> list[Difference | None]:
@@ -364,7 +273,7 @@ def _run_json(run: EvaluatedRun) -> dict[str, Any]:
         "outcomes": dict(result.outcomes),
         "reasons": dict(Counter(s.reason for s in run.samples if s.reason)),
         "failures": dict(run.unjudged),
-        "paper": paper_json(run.option("benchmark"), result.problems),
+        "paper": paper_json(run.paper),
     }
 
 

@@ -12,7 +12,7 @@ from tessy.answers.references import reference_of
 from tessy.core.errors import reason_label
 from tessy.core.records import AUTHORS, Evaluation, Failure, Trajectory
 from tessy.reports import assets
-from tessy.reports.compare.evaluations import EvaluatedRun
+from tessy.reports.compare.evaluated_run import EvaluatedRun
 from tessy.reports.compare.figures import answered_correctly, problem_messages
 from tessy.reports.compare.sections import ComparedRun, Section
 

@@ -1,6 +1,7 @@
 """Scores of the paper, shown beside evaluations of the same problems.
 
-A score is shown only for an evaluation of as many problems as the paper's. The paper's numbers of
+A score is shown only for an evaluation of a benchmark's known data and of as many problems as the
+paper's, never for another file of that size. The paper's numbers of
 problems and runs follow from its scores, which are fractions of them: those in programming are
 of a single run, although the paper states the mean of several. The problems of its OlympiadBench
 scores are unknown, so these are not shown.
@@ -10,10 +11,10 @@ Source: Huang et al., arXiv 2604.14164, table 1.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from tessy.core.formatting import NONE, interval, percentage
+from tessy.core.formatting import counted, interval, percentage
 from tessy.core.statistics import wilson
 from tessy.reports.compare.sections import Cell, Column, Section
 
@@ -43,57 +44,43 @@ PAPER: Mapping[str, PaperScores] = {
 
 _COLUMNS = (
     Column(
-        "paper's runs",
-        "Number of runs whose mean the paper's scores are, and of problems. A score of a single "
-        "run varies by some points with the seed.",
+        "pass@1",
+        "In percent, mean over the paper's runs; a score of a single run varies by some points "
+        f"with the seed. {METHODS[0]} is the model that the paper fine-tunes, before training. "
+        "Sampling, judges and prompts of the paper differ in part (docs/evaluation.md).",
     ),
-    *(
-        Column(
-            method,
-            "The model that the paper fine-tunes, Qwen3-8B, before training; below each score: 95 "
-            "% interval for other problems of the same kind, as of one run. Sampling, judges and "
-            "prompts of the paper differ in part (docs/evaluation.md)."
-            if method == METHODS[0]
-            else "",
-        )
-        for method in METHODS
-    ),
+    Column("95 %", "Interval for other problems of the same kind, as of one run."),
 )
 
 
 def paper_scores(benchmark: str, problems: int) -> PaperScores | None:
-    """Return the paper's scores on the same problems; None without any."""
+    """Return the paper's scores on so many problems of a benchmark; None without any."""
     found = PAPER.get(benchmark)
     return found if found is not None and found.problems == problems else None
 
 
-def paper_section(evaluated: Sequence[tuple[str, int]]) -> Section | None:
-    """Return a table for evaluations, each given by benchmark and number of scored problems.
+def paper_sections(found: Mapping[str, PaperScores]) -> list[Section]:
+    """Return a table of the scores on each benchmark, with a row per method."""
+    return [
+        Section(
+            f"Scores of the paper on {benchmark}: {scores.problems} problems, "
+            f"{counted(scores.runs, 'run')}",
+            _COLUMNS,
+            [_cells(score, scores.problems) for score in scores.scores],
+            methods=METHODS,
+        )
+        for benchmark, scores in found.items()
+    ]
 
-    None if the paper has no scores on any of them.
-    """
-    found = [paper_scores(*each) for each in evaluated]
-    if not any(found):
-        return None
-    return Section("Scores of the paper (pass@1, %)", _COLUMNS, [_cells(each) for each in found])
 
-
-def paper_json(benchmark: str, problems: int) -> dict[str, Any] | None:
+def paper_json(found: PaperScores | None) -> dict[str, Any] | None:
     """Return the paper's scores as fractions by method; None without any."""
-    found = paper_scores(benchmark, problems)
     if found is None:
         return None
     scores = {m: round(s / 100, 4) for m, s in zip(METHODS, found.scores, strict=True)}
     return {"problems": found.problems, "runs": found.runs, "pass_1": scores}
 
 
-def _cells(found: PaperScores | None) -> list[Cell]:
-    if found is None:
-        return [Cell(NONE)] * len(_COLUMNS)
-    runs = "1 run" if found.runs == 1 else f"{found.runs} runs"
-    return [Cell(runs, f"{found.problems} problems"), *(_cell(s, found) for s in found.scores)]
-
-
-def _cell(score: float, found: PaperScores) -> Cell:
-    low, high = wilson(score / 100, found.problems)
-    return Cell(f"{score:.2f}", interval(low, high, percentage))
+def _cells(score: float, problems: int) -> list[Cell]:
+    low, high = wilson(score / 100, problems)
+    return [Cell(f"{score:.2f}"), Cell(interval(low, high, percentage))]

@@ -34,11 +34,12 @@ class Column(NamedTuple):
 
 
 class Section(NamedTuple):
-    """Table of a comparison, with the cells of each run after a column of names."""
+    """Table of a comparison, with the cells of each run (or method) after a column of names."""
 
     title: str
     columns: tuple[Column, ...]
     rows: list[list[Cell]]
+    methods: tuple[str, ...] = ()  # names of the rows; empty: those of the runs
 
 
 class ComparedRun(NamedTuple):
