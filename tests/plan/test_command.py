@@ -150,10 +150,10 @@ def test_budgets_are_compared_and_do_not_stop_the_pilot(tmp_path: Path):
 
 
 def test_too_few_finished_samples_are_an_error(tmp_path: Path):
-    # No thinking fits into 12 tokens, and few into 52.
+    # No thinking fits into 12 tokens, and few into 44.
     command = plan(problems_file(tmp_path), tmp_path / "run", "--thinking-tokens", "12")
     assert "None of 12 samples could be finished (budget exceeded 12)" in finish(command, code=1)
-    command = plan(problems_file(tmp_path), tmp_path / "few", "--thinking-tokens", "52")
+    command = plan(problems_file(tmp_path), tmp_path / "few", "--thinking-tokens", "44")
     output = finish(command, code=1)
     assert "of 12 samples finished (failed: budget" in output
     assert "an interval needs 5" in output
