@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
+from tessy.core.statistics import wilson
 from tessy.lab.tasks import Task
 
 # Below these, the effects of a training cannot be measured: neither loss nor gain in the trained
@@ -13,10 +14,15 @@ LEAST_ACCURACY: Mapping[Task, float] = {"calc": 0.55, "max": 0.95, "rev": 0.95}
 
 
 def reason_to_refuse(correct: Mapping[str, Sequence[bool]]) -> str | None:
-    """Return why the untrained student with these answers by task is unfit, or None."""
-    faults = [
-        f"{fmean(correct[task]):.3f} on {task}, below {least:g}"
-        for task, least in LEAST_ACCURACY.items()
-        if fmean(correct[task]) < least
-    ]
+    """Return why the untrained student with these answers by task is unfit, or None.
+
+    It is unfit if the 95 % interval for other questions is below the limit.
+    """
+    faults = []
+    for task, least in LEAST_ACCURACY.items():
+        accuracy, count = fmean(correct[task]), len(correct[task])
+        low, high = wilson(accuracy, count)
+        if high < least:
+            ends = f"95 %: {low:.2f}–{high:.2f}"
+            faults.append(f"{accuracy:.3f} on {task} ({ends}, n = {count}), below {least:g}")
     return f"its accuracy is {', '.join(faults)}" if faults else None
