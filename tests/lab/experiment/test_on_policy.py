@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from transformers import AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tessy.data.export.tokens import IGNORED
 from tessy.lab import examples
@@ -136,11 +136,45 @@ def test_the_same_seed_gives_the_same_model(recorded, tmp_path):
     assert weights(tmp_path / "other") != weights(out)
 
 
-def test_a_teacher_with_the_students_distribution_changes_nothing(tmp_path, monkeypatch):
+def perturbed_student(folder: Path) -> Path:
+    """Write a student with other probabilities."""
+    model = AutoModelForCausalLM.from_pretrained(str(student_path()), dtype=torch.float32)
+    noise = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(
+                torch.randn(weight.shape, generator=noise), alpha=0.05 * float(weight.std())
+            )
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(str(student_path())).save_pretrained(folder)
+    return folder
+
+
+def test_the_loss_is_the_reverse_divergence_of_the_thinkings_tokens(
+    tmp_path, monkeypatch, tokenizer
+):
     monkeypatch.setitem(examples.FORMATS, "teacher", examples.FORMATS["student"])
+    monkeypatch.setattr(on_policy, "ThinkingTrainer", Recorder)
+    monkeypatch.setattr(Recorder, "batches", [])
+    teacher = perturbed_student(tmp_path / "teacher")
     options = replace(OPTIONS, epochs=1, batch=5)
-    result = train_on_policy(student_path(), student_path(), PROBLEMS, tmp_path / "model", options)
-    assert result["losses"][0] < 1e-3
+    result = train_on_policy(student_path(), teacher, PROBLEMS, tmp_path / "model", options)
+    models = [
+        AutoModelForCausalLM.from_pretrained(str(path), dtype=torch.float32)
+        for path in (student_path(), teacher)
+    ]
+    [(ids, mask, labels, prompts, thoughts)] = Recorder.batches
+    expected = []
+    for row, kept, marks, prompt, thinking in zip(
+        ids, mask, labels, prompts, thoughts, strict=True
+    ):
+        text = tokenizer.encode(prompt + thinking, add_special_tokens=False)
+        assert row[kept.bool()].tolist()[: len(text)] == text  # no token is cut in two
+        with torch.no_grad():
+            own, other = (one(torch.tensor([text])).logits[0].log_softmax(-1) for one in models)
+        divergence = (own.exp() * (own - other)).sum(-1)
+        expected.append(float(divergence[-1 - int((marks != IGNORED).sum()) : -1].mean()))
+    assert result["losses"] == pytest.approx([sum(expected) / len(expected)], rel=1e-3)
 
 
 def test_the_arm_needs_no_data_and_answers_the_questions_of_others(tmp_path):

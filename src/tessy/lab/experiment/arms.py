@@ -166,7 +166,8 @@ ARMS: dict[str, Arm] = {
             on_policy=True,
             caveat="Tokens that only one vocabulary has are compared by rank, so the student may "
             "learn odd words in their place. The end of the thinking and the answer have no loss, "
-            "as the models write them in different formats.",
+            "as the models write them in different formats; after a long training, the thinking "
+            "may end too early.",
         ),
     )
 }

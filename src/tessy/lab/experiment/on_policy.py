@@ -17,7 +17,7 @@ from typing import Any
 import datasets  # type: ignore[import-untyped]  # ships no types
 import torch
 from torch import Tensor
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, set_seed
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.trainer_callback import PrinterCallback
 from trl.import_utils import TRLExperimentalWarning
 
@@ -101,7 +101,6 @@ def train_on_policy(
     """
     hide_loading_bar()
     datasets.disable_progress_bars()
-    set_seed(options.seed)
     with quiet_loading():
         spec = read_student(str(student), None)
         model = load_weights(spec, trained=True)
@@ -170,5 +169,4 @@ def _arguments(options: OnPolicyOptions, steps: int, teacher: Path, out: Path) -
         # The other strategy pairs a token with the distribution of its successor.
         uld_token_merge_strategy="bayesian",
         uld_skip_student_eos=False,  # its labels end with the thinking
-        uld_skip_teacher_eos=True,
     )
