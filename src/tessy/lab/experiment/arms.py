@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Group = Literal["paper", "tessy", "restyle", "control", "training"]
+Group = Literal["paper", "tessy", "restyle", "control", "training", "on-policy"]
 
 UNTRAINED = "untrained"
 TEACHER_ONLY = "teacher-only"
@@ -19,6 +19,7 @@ GROUPS: dict[Group, str] = {
     "restyle": "The teacher's traces, restyled",
     "control": "Controls: correct traces in a chosen style",
     "training": "Other ways to train on the same data",
+    "on-policy": "On-policy distillation, without training data",
 }
 
 
@@ -33,6 +34,7 @@ class Arm:
         recipe: Name of the recipe of its data; empty: that of the same name.
         loss: Authors in the loss, as in `tessy sft --loss`.
         lora_rank: Rank of a LoRA adapter; None: all weights are trained.
+        on_policy: Whether it is trained on responses that it samples itself, without data.
         caveat: Why the arm is of limited use with these models; empty without a reason.
     """
 
@@ -42,12 +44,13 @@ class Arm:
     recipe: str = ""
     loss: str = "all"
     lora_rank: int | None = None
+    on_policy: bool = False
     caveat: str = ""
 
     @property
     def data(self) -> str:
-        """Name of the recipe of its data."""
-        return self.recipe or self.name
+        """Name of the recipe of its data; empty if it has none."""
+        return "" if self.on_policy else self.recipe or self.name
 
 
 _NO_INSTRUCTIONS = "The paper's models follow instructions; these tiny ones do not."
@@ -155,6 +158,16 @@ ARMS: dict[str, Arm] = {
             "The data of tessy, with a loss on the student's words only.",
             recipe=TESSY,
             loss="student",
+        ),
+        Arm(
+            "on-policy",
+            "on-policy",
+            "The student's own responses during the training, towards the teacher's distribution.",
+            on_policy=True,
+            caveat="Tokens that only one vocabulary has are compared by rank, so the student may "
+            "learn odd words in their place. The end of the thinking and the answer have no loss, "
+            "as the models write them in different formats; after a long training, the thinking "
+            "may end too early.",
         ),
     )
 }

@@ -183,15 +183,16 @@ class Design:
         if job.kind == "predictors":
             return [gate]
         if job.kind == "train":
-            return [LabJob("data", job.student, ARMS[job.name].data).id]
+            recipe = ARMS[job.name].data
+            return [LabJob("data", job.student, recipe).id if recipe else gate]
         first = LabJob("predictors", job.student).id if self.new_predictors else gate
         return [first, *(LabJob("data", job.student, s).id for s in sources(RECIPES[job.name]))]
 
 
 def _with_sources(recipes: Iterable[str]) -> list[str]:
-    """Return recipes with those whose data they read, which come first."""
+    """Return recipes with those whose data they read, which come first; none for empty names."""
     found: dict[str, None] = {}
-    for name in recipes:
+    for name in filter(None, recipes):
         found.update(dict.fromkeys((*_with_sources(sources(RECIPES[name])), name)))
     return list(found)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
+from tessy.lab.experiment.arms import ARMS
 from tessy.lab.experiment.design import Design, LabJob
 from tessy.lab.experiment.recipes import RECIPES, Synthesized
 from tessy.lab.train_models import PLANS
@@ -14,6 +15,7 @@ _STUDENT_STEP = 0.07  # optimizer step of a new student
 _PREDICTOR_PROBLEM = 0.03
 _TRAINING = 3.0  # of any length
 _TRAINING_STEP = 0.08
+_ON_POLICY_STEP = 0.3  # with its responses
 _RESPONSE = 0.01  # of an evaluation
 _DATA = 1.0  # of any number of rows, with their likelihood
 _ROW = {"tessy": 0.035, "teacher-score": 0.04, "restyle": 0.012}  # by strategy; others:
@@ -37,7 +39,8 @@ def expected_seconds(design: Design, job: LabJob) -> float:
     epochs = job.setting.epochs
     steps = -(-job.setting.rows // _BATCH) * epochs
     by_epoch = _RESPONSE * design.epoch_questions * epochs if job.by_epoch else 0
-    return _TRAINING + _TRAINING_STEP * steps + evaluation + by_epoch
+    step = _ON_POLICY_STEP if ARMS[job.name].on_policy else _TRAINING_STEP
+    return _TRAINING + step * steps + evaluation + by_epoch
 
 
 def _row_seconds(name: str) -> float:

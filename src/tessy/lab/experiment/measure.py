@@ -24,7 +24,7 @@ from tessy.lab.experiment.data import DATE, make_data, ordered, take, unavailabl
 from tessy.lab.experiment.design import Design, LabJob, Setting
 from tessy.lab.experiment.outcomes import SkippedError, check_status
 from tessy.lab.experiment.paths import LabPaths
-from tessy.lab.experiment.problems import first_ids
+from tessy.lab.experiment.problems import first_ids, first_texts
 from tessy.lab.experiment.recipes import RECIPES
 from tessy.lab.leak import leak
 from tessy.lab.marker import style_spans
@@ -145,6 +145,8 @@ def classes(row: Trajectory) -> list[ClassSpan]:
 def _train(design: Design, paths: LabPaths, job: LabJob, work: Path) -> dict[str, Any]:
     arm, setting = ARMS[job.name], job.setting
     assert setting is not None
+    if arm.on_policy:
+        return _train_on_policy(design, paths, job, setting, work)
     needed = json.loads((paths.jobs / f"{design.needs(job)[0]}.json").read_bytes())
     if "skipped" in needed:
         raise SkippedError(needed["skipped"])
@@ -164,6 +166,31 @@ def _train(design: Design, paths: LabPaths, job: LabJob, work: Path) -> dict[str
         "losses": [epoch["loss"] for epoch in loss["epochs"]],
         **_evaluated(design, paths, job, model, work),
         **_epochs(design, paths, job, model, work),
+    }
+
+
+def _train_on_policy(
+    design: Design, paths: LabPaths, job: LabJob, setting: Setting, work: Path
+) -> dict[str, Any]:
+    # Importing TRL takes seconds.
+    from tessy.lab.experiment.on_policy import OnPolicyOptions, train_on_policy
+
+    model = work / "model"
+    options = OnPolicyOptions(
+        epochs=setting.epochs,
+        batch=BATCH,
+        learning_rate=setting.lr,
+        temperature=TEMPERATURE,
+        most_tokens=_THINKING_TOKENS,
+        seed=job.seed,
+    )
+    problems = first_texts(paths.problems, setting.rows)
+    student = paths.student(job.student)
+    result = train_on_policy(student, teacher_path(), problems, model, options)
+    return {
+        "distinct_rows": setting.rows,
+        **result,
+        **_evaluated(design, paths, job, model, work),
     }
 
 

@@ -65,7 +65,16 @@ def _write(path: Path, problems: list[TaskProblem]) -> None:
 
 def first_ids(problems: Path, count: int) -> list[str]:
     """Return the ids of the first ``count`` problems of the file."""
-    return [json.loads(line)["id"] for line in problems.read_bytes().splitlines()[:count]]
+    return [row["id"] for row in _first(problems, count)]
+
+
+def first_texts(problems: Path, count: int) -> list[str]:
+    """Return the texts of the first ``count`` problems of the file."""
+    return [row["prompt"] for row in _first(problems, count)]
+
+
+def _first(problems: Path, count: int) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in problems.read_bytes().splitlines()[:count]]
 
 
 def read_problem(text: str, fields: Mapping[str, Any]) -> TaskProblem:
