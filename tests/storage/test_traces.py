@@ -101,6 +101,41 @@ def test_the_common_shapes_of_public_data_sets_are_read(tmp_path, name):
     assert "reference" not in problem.extra
 
 
+VERDICTS = ("correctness_math_verify", "correctness_llama")
+
+
+@pytest.mark.parametrize(
+    ("math_verify", "llama", "chosen"),
+    [
+        ([False, True, True], None, "b"),
+        ([False, False, False], [False, None, True], "c"),
+        ([None, False, True], [None, True, None], "b"),
+        ([False, None, None], [], "b"),
+        (None, None, "a"),
+    ],
+)
+def test_the_first_generation_that_is_marked_correct_is_taken(tmp_path, math_verify, llama, chosen):
+    texts = [f"<think>{name}</think>{name}" for name in "abc"]
+    verdicts = dict(zip(VERDICTS, (math_verify, llama), strict=True))
+    problem = only(written(tmp_path, {"problem": "3 + 4?", "generations": texts, **verdicts}))
+    assert problem.trace == TeacherTrace(thinking=chosen, answer=chosen)
+    assert problem.extra.items() >= verdicts.items()
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "message"),
+    [
+        ({"correctness_math_verify": [None, False]}, "generations: .* not marked wrong; all"),
+        ({"correctness_llama": [True]}, "correctness_llama: .* each of 2, got a list of 1"),
+        ({"correctness_llama": "yes"}, "correctness_llama: .* each of 2, got text"),
+    ],
+)
+def test_generations_without_a_usable_verdict_are_a_bad_row(tmp_path, verdicts, message):
+    path = written(tmp_path, {"problem": "3 + 4?", "generations": ["", MARKED], **verdicts})
+    with pytest.raises(BadRowsError, match=message):
+        load_traces(path)
+
+
 def test_other_fields_of_the_row_are_kept(tmp_path):
     row = SHAPES["messages"] | {"id": 12, "answer": "7", "source": "made up"}
     problem = only(written(tmp_path, row))

@@ -1,13 +1,17 @@
 r"""Responses of another model in input rows: a thinking, and the answer that follows it.
 
 The response is the last assistant turn of the conversation, or else the row's field ``generations``
-(its first text that is not empty), ``output``, ``response``, ``completion`` or ``generation``. Its
-thinking stands
+(its first text that is marked correct), ``output``, ``response``, ``completion``, ``generation`` or
+``generated_solution``. Its thinking stands
 
 - between markers in that text: ``<think>…</think>``, ``[THINK]…[/THINK]``, OpenThoughts'
   ``<|begin_of_thought|>…<|end_of_thought|>``, Gemma's or harmony's channels; or
 - in a field ``reasoning_content``, ``reasoning`` or ``thinking`` of the turn or of the row (not
   Nemotron's ``on`` or ``off``).
+
+Of several generations, OpenR1's lists ``correctness_math_verify`` and ``correctness_llama`` mark
+the correct ones: the first that either list marks as correct is taken, else the first with text
+that none marks as wrong. A row whose generations are all marked wrong is bad.
 
 A field ``style_spans`` holds the annotated style of the thinking: ``[start, end]`` or
 ``{"start": …, "end": …}``, in chars of the thinking without white space at its ends.
@@ -28,7 +32,15 @@ from tessy.storage.problems import LoadedProblems, RowPlace, UnusableProblem, lo
 from tessy.storage.run_paths import RunPaths
 from tessy.storage.run_reader import iter_trajectories
 
-_RESPONSES = ("generations", "output", "response", "completion", "generation")
+_RESPONSES = (
+    "generations",
+    "output",
+    "response",
+    "completion",
+    "generation",
+    "generated_solution",  # OpenMathReasoning
+)
+_VERDICTS = ("correctness_math_verify", "correctness_llama")  # OpenR1: one per generation
 _THINKING = ("reasoning_content", "reasoning", "thinking")
 _STYLE = "style_spans"
 _PROMPTS = ("prompt", *CONVERSATIONS, *LIKELY)
@@ -208,7 +220,7 @@ def _response(row: dict[str, Any], fields: FieldMap) -> _Response:
     for name in _RESPONSES:
         value = row.get(name)
         if isinstance(value, list):
-            value = _first_response(value)
+            value = _chosen_response(row, name, value)
         if isinstance(value, Mapping):
             del row[name]
             thinking = _first_text(value, _THINKING) or _take_thinking(row)
@@ -219,12 +231,33 @@ def _response(row: dict[str, Any], fields: FieldMap) -> _Response:
     return _Response("messages", _first_text(row, ("answer", "solution")), _take_thinking(row))
 
 
-def _first_response(values: Sequence[object]) -> object:
-    """Return the assistant's turn of a list of turns, else its first text; None without one."""
+def _chosen_response(row: Mapping[str, Any], name: str, values: Sequence[object]) -> object:
+    """Return the assistant's turn of a list of turns, else one of its texts; None without any.
+
+    Raises BadField if all texts are marked wrong, or verdicts do not match them.
+    """
     for value in reversed(values):
         if isinstance(value, Mapping) and value.get("role") in _ASSISTANTS:
             return value
-    return next((value for value in values if isinstance(value, str) and value.strip()), None)
+    verdicts = [_verdicts(row, column, len(values)) for column in _VERDICTS]
+    texts: dict[bool | None, list[str]] = {True: [], None: [], False: []}  # by verdict
+    for value, *given in zip(values, *verdicts, strict=True):
+        if isinstance(value, str) and value.strip():
+            texts[True if True in given else False if False in given else None].append(value)
+    if texts[False] and not texts[True] and not texts[None]:
+        raise BadField(name, "expected a generation that is not marked wrong; all of them are")
+    return next(iter(texts[True] + texts[None]), None)
+
+
+def _verdicts(row: Mapping[str, Any], column: str, count: int) -> Sequence[object]:
+    """Return the verdict on each of ``count`` generations: True, False, or None if unknown."""
+    value = row.get(column)
+    if value in (None, []):
+        return [None] * count
+    if not isinstance(value, list) or len(value) != count:
+        got = f"a list of {len(value)}" if isinstance(value, list) else kind(value)
+        raise BadField(column, f"expected a list with a verdict on each of {count}, got {got}")
+    return value
 
 
 def _assistant_turn(
