@@ -11,6 +11,7 @@ import pytest
 from tessy.answers.references import reference_of
 from tessy.core.errors import BadRowsError, ConfigError, InputError
 from tessy.core.records import Problem, StyleSpan, TeacherTrace
+from tessy.storage.problems import load_problems
 from tessy.storage.traces import load_traces
 from tests.support.sft_runs import sample as row_of
 
@@ -55,6 +56,7 @@ SHAPES: dict[str, Any] = {
         "completion": "Hmm, 3 + 4 = 7.\n</think>\n\nIt is 7.<|im_end|>",
     },
     "a first generation without text": {"problem": "3 + 4?", "generations": ["", MARKED]},
+    "OpenMathReasoning": {"problem": "3 + 4?", "generated_solution": MARKED},
     "TRL": {"prompt": [USER], "completion": [{"role": "assistant", "content": MARKED}]},
     "Mistral": {"prompt": "3 + 4?", "response": "[THINK]Hmm, 3 + 4 = 7.[/THINK]It is 7."},
     "harmony": {
@@ -134,6 +136,37 @@ def test_generations_without_a_usable_verdict_are_a_bad_row(tmp_path, verdicts, 
     path = written(tmp_path, {"problem": "3 + 4?", "generations": ["", MARKED], **verdicts})
     with pytest.raises(BadRowsError, match=message):
         load_traces(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        ("r1", {"r1": MARKED}),
+        ("r1", {"r1": MARKED, "response": "<think>another</think>8"}),
+        ("r1", {"r1": ["", MARKED]}),
+        ("r1", {"r1": "It is 7.", "reasoning": "Hmm, 3 + 4 = 7."}),
+        ("out.text", {"out": {"text": MARKED}}),
+        ("out.0", {"out": [MARKED, "<think>another</think>8"]}),
+    ],
+)
+def test_a_field_of_the_response_can_be_mapped(tmp_path, name, more):
+    path = written(tmp_path, {"task": "3 + 4?", **more})
+    problem = only(path, fields={"prompt": "task", "response": name})
+    assert problem.trace == TeacherTrace(thinking="Hmm, 3 + 4 = 7.", answer="It is 7.")
+    assert problem.messages[-1].content == "3 + 4?"
+    with pytest.raises(BadRowsError, match=r"other: expected a response \(the field map names"):
+        load_traces(path, fields={"prompt": "task", "response": "other"})
+
+
+def test_the_expected_answer_of_openmathreasoning_can_be_the_reference(tmp_path):
+    path = written(tmp_path, SHAPES["OpenMathReasoning"] | {"expected_answer": "7"})
+    assert reference_of(only(path, fields={"reference": "expected_answer"}).extra) == "7"
+
+
+def test_problems_have_no_mapped_response(tmp_path):
+    path = written(tmp_path, {"prompt": "3 + 4?", "r1": MARKED})
+    with pytest.raises(ConfigError, match="--fields: a problem has no response; leave"):
+        load_problems(path, fields={"response": "r1"})
 
 
 def test_other_fields_of_the_row_are_kept(tmp_path):

@@ -24,6 +24,7 @@ from tessy.core.records import Message
 from tessy.storage.jsonl import loads
 
 FIELDS = ("id", "prompt", "messages", "reference", "system", "input", "tools", "choices")
+RESPONSE = "response"  # of a trace
 CONVERSATIONS = ("messages", "dialogs", "conversations")
 LIKELY = ("question", "problem", "instruction", "query")  # other common names of a prompt
 _USUAL: dict[str, tuple[str, ...]] = {
@@ -58,17 +59,26 @@ class FieldMap:
     A name is that of a field, or a path with dots to a value inside it: ``reward.answer``. An empty
     name means that the file has no such field. With ``likely_prompts``, other common names of the
     prompt (``question``, ``problem`` …) are tried in rows without the mapped and the usual ones.
+    Only a map of ``traces`` can contain ``response``.
 
     Raises:
         ConfigError: A key of ``names`` is unknown, or both prompt and messages are mapped.
     """
 
-    def __init__(self, names: Mapping[str, str], *, likely_prompts: bool = False) -> None:
-        unknown = sorted(set(names) - set(FIELDS))
+    def __init__(
+        self, names: Mapping[str, str], *, likely_prompts: bool = False, traces: bool = False
+    ) -> None:
+        if RESPONSE in names and not traces:
+            raise ConfigError(
+                "--fields: a problem has no response; leave `response=` out, or read traces "
+                "(--strategy restyle --traces FILE)"
+            )
+        known = (*FIELDS, RESPONSE) if traces else FIELDS
+        unknown = sorted(set(names) - set(known))
         if unknown:
             raise ConfigError(
                 f"--fields: {unknown[0]!r} is not a field of a problem; map some of "
-                f"{', '.join(FIELDS)} to names in your file"
+                f"{', '.join(known)} to names in your file"
             )
         if "prompt" in names and "messages" in names:
             raise ConfigError("--fields: map either prompt or messages, not both")

@@ -85,7 +85,7 @@ def load_problems(
         InputError: A file cannot be read, or no row is usable.
         ConfigError: ``fields`` contains an unknown standard name, or ``split`` has no use.
     """
-    names = FieldMap(fields or {}, likely_prompts=likely_prompts)
+    names = FieldMap(fields or {}, likely_prompts=likely_prompts, traces=take_trace is not None)
     reader = _ProblemReader(names, check, take_trace)
     files = resolve_sources([sources] if isinstance(sources, Path) else sources, split)
     for file in files:

@@ -2,7 +2,7 @@ r"""Responses of another model in input rows: a thinking, and the answer that fo
 
 The response is the last assistant turn of the conversation, or else the row's field ``generations``
 (its first text that is marked correct), ``output``, ``response``, ``completion``, ``generation`` or
-``generated_solution``. Its thinking stands
+``generated_solution``; a field map can name another field (``response=NAME``). Its thinking stands
 
 - between markers in that text: ``<think>…</think>``, ``[THINK]…[/THINK]``, OpenThoughts'
   ``<|begin_of_thought|>…<|end_of_thought|>``, Gemma's or harmony's channels; or
@@ -207,6 +207,9 @@ def _take_trace(row: dict[str, Any], fields: FieldMap) -> TeacherTrace:
 
 def _response(row: dict[str, Any], fields: FieldMap) -> _Response:
     """Return the response of a row; fields with a whole response are removed from the row."""
+    mapped = fields.mapped.get("response")
+    if mapped:
+        return _mapped_response(row, mapped)
     turn = _assistant_turn(row, fields)
     if turn is not None:
         name, fields_of_turn = turn
@@ -218,17 +221,33 @@ def _response(row: dict[str, Any], fields: FieldMap) -> _Response:
     if not fields.mapped and not any(row.get(name) is not None for name in _PROMPTS):
         row["prompt"] = row.pop("input", None)  # Nemotron: the turns, or the problem's text
     for name in _RESPONSES:
-        value = row.get(name)
-        if isinstance(value, list):
-            value = _chosen_response(row, name, value)
-        if isinstance(value, Mapping):
-            del row[name]
-            thinking = _first_text(value, _THINKING) or _take_thinking(row)
-            return _Response(name, _text(name, value.get("content")), thinking)
-        if isinstance(value, str) and value.strip():
-            del row[name]
-            return _Response(name, value, _take_thinking(row))
+        response = _response_in(row, name)
+        if response is not None:
+            return response
     return _Response("messages", _first_text(row, ("answer", "solution")), _take_thinking(row))
+
+
+def _mapped_response(row: dict[str, Any], name: str) -> _Response:
+    response = _response_in(row, name)
+    if response is None:
+        raise BadField(name, "expected a response (the field map names this field), got none")
+    return response
+
+
+def _response_in(row: dict[str, Any], name: str) -> _Response | None:
+    """Return the response in a field or at a path, without the field; None if it has none."""
+    value = get(row, name)
+    if isinstance(value, list):
+        value = _chosen_response(row, name, value)
+    if isinstance(value, Mapping):
+        text = _text(name, value.get("content"))
+        thinking = _first_text(value, _THINKING) or _take_thinking(row)
+    elif isinstance(value, str) and value.strip():
+        text, thinking = value, _take_thinking(row)
+    else:
+        return None
+    row.pop(name, None)
+    return _Response(name, text, thinking)
 
 
 def _chosen_response(row: Mapping[str, Any], name: str, values: Sequence[object]) -> object:
