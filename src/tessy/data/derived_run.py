@@ -223,6 +223,7 @@ def _write_config(
         {
             "path": str(source),
             "data_digest": document.get("data_digest"),
+            **({"traces": traces} if (traces := run_config.traces_of(document)) else {}),
             **{k: v for k, v in document["data_config"].items() if k == "derived"},
         }
         for source, document in zip(sources, documents, strict=True)

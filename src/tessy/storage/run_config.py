@@ -109,6 +109,13 @@ def prompt_date(document: Mapping[str, Any]) -> datetime.date | None:
         ) from None
 
 
+def traces_of(document: Mapping[str, Any]) -> list[str]:
+    """Return the option ``traces`` of the sessions of a run, without repetitions."""
+    sessions = (document, *document.get("resumed", ()))
+    given = (session.get("config", {}).get("traces") for session in sessions)
+    return list(dict.fromkeys(path for path in given if path is not None))
+
+
 def _move(options: dict[str, Any], old: list[str], new: list[str]) -> None:
     """Move a value of nested ``options`` if it exists."""
     source = options

@@ -55,6 +55,11 @@ def resolve_sources(sources: Sequence[Path], split: str | None = None) -> list[P
     return files
 
 
+def hub_name(source: str) -> str | None:
+    """Return the ``hf://`` name of a source on the hub; None for other sources."""
+    return _HUB.sub("hf://", source) if _HUB.match(source) else None
+
+
 def _expand(source: Path) -> list[Path]:
     if source.exists() or not glob.has_magic(str(source)):
         return [source]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pyarrow.parquet as pq  # type: ignore[import-untyped]  # ships no types
 import pytest
 
+from tessy.core.records import Restyling
 from tessy.data.derived_run import DerivedRun, source_rows
 from tessy.data.export.card import size_category
 from tessy.data.export.parquet import write_shards
@@ -21,6 +23,7 @@ from tests.support.exported_runs import (
     place,
     small_run,
 )
+from tests.support.rows import fill, row
 
 
 @pytest.fixture
@@ -101,6 +104,37 @@ def test_the_card_shows_names_instead_of_paths(synthesized: Path):
     assert not re.search(r"(?<![\w>.])/\w", re.sub(r"https://\S+", "", text))
 
 
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        ("/secret/place/traces.jsonl", "traces.jsonl"),
+        ("runs/teacher", "teacher"),
+        ("hf:/datasets/open-r1/OpenR1-Math-220k@v1", "hf://datasets/open-r1/OpenR1-Math-220k@v1"),
+    ],
+)
+def test_the_card_names_the_source_of_traces(tmp_path: Path, source: str, shown: str):
+    run = tmp_path / "run"
+    digests = ("c" * 16, "b" * 16, "c" * 16)
+    rows = [row(str(n), restyle=Restyling(trace=d, split_by="r")) for n, d in enumerate(digests)]
+    fill(run, *rows)
+    config = json.loads((run / "config.json").read_text())
+    config["config"]["traces"] = source
+    (run / "config.json").write_text(json.dumps(config))
+    export(run, "hf")
+    _, text = card(place(run, "hf"))
+    digest = hashlib.sha256(f"{digests[1]}\n{digests[0]}".encode()).hexdigest()[:16]
+    sentence = f"2 traces from `{shown}` (digest of these traces: {digest}…)"
+    assert sentence in text
+    assert f" --traces {shown}" in text
+    assert "secret" not in text
+    for name, before in (("once", run), ("twice", tmp_path / "once")):
+        with DerivedRun(tmp_path / name, by="filter", sources=[before], options={}) as derived:
+            for line, item in source_rows(before):
+                derived.add(item, line)
+    export(tmp_path / "twice", "hf")
+    assert sentence in card(place(tmp_path / "twice", "hf"))[1]
+
+
 def test_the_card_quotes_the_system_prompt_unchanged(run: Path):
     config = json.loads((run / "config.json").read_text())
     prompt = "Antworte kurz, 好的:\n```\n# Title\n````"
@@ -121,6 +155,7 @@ def test_public_shortens_paths_and_keeps_ids():
         "a/b/c": "c",
         "C:\\models\\qwen": "qwen",
         "mine:predictor": "mine:predictor",
+        "hf:/datasets/openai/gsm8k@main": "hf://datasets/openai/gsm8k@main",
     }.items():
         assert public(value) == shown
 

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from tessy.core.errors import reason_labels
 from tessy.core.formatting import counted, markdown_table, percent
 from tessy.core.records import AUTHORS
-from tessy.data.export.provenance import command_line, notes, public, role_of, sources
+from tessy.data.export.provenance import (
+    command_line,
+    notes,
+    public,
+    role_of,
+    sources,
+    trace_sources,
+)
 from tessy.storage.cards import fenced, front_matter, listed, short_digest
 from tessy.synthesis.strategies.registry import all_strategies
 
@@ -51,12 +59,14 @@ def data_card(
     methods: Mapping[tuple[str, str], int],
     summary: Mapping[str, Any],
     *,
+    traces: Collection[str],
     licence: str | None,
 ) -> str:
     """Return the content of README.md for the run ``name`` with the config.json ``document``.
 
     ``counts`` are those of the exported rows and the failures, ``methods`` the number of samples by
-    strategy and author of the answer, ``summary`` the content of the run's summary.json.
+    strategy and author of the answer, ``summary`` the content of the run's summary.json, ``traces``
+    the digests of the traces of the rows.
     """
     data = document["data_config"]
     finished = counts["samples"]["finished"]
@@ -66,6 +76,7 @@ def data_card(
         f"{_student(data)}, generated with `tessy` {document.get('tessy')} "
         "(TESSY, [arXiv 2604.14164](https://arxiv.org/abs/2604.14164)).\n",
         _method(data, methods),
+        _traces(document, traces),
         _models(data),
         _counts(counts),
         "" if "derived" in data else _failures(counts),
@@ -120,6 +131,18 @@ def _method(data: Mapping[str, Any], methods: Mapping[tuple[str, str], int]) -> 
         "The thinking has the student's chat format. `spans` lists the author of each range of "
         "characters, `answer_by` the author of the answer.\n\n"
         f"{markdown_table(columns, rows)}{prompt if system else ''}"
+    )
+
+
+def _traces(document: Mapping[str, Any], digests: Collection[str]) -> str:
+    """Name the sources of traces; their digest is that of the sorted digests of all traces."""
+    if not digests:
+        return ""
+    names = ", ".join(f"`{name}`" for name in trace_sources(document)) or "an unknown source"
+    digest = hashlib.sha256("\n".join(sorted(digests)).encode()).hexdigest()
+    return (
+        f"The samples of `restyle` are made of {counted(len(digests), 'trace')} from {names} "
+        f"(digest of these traces: {short_digest(digest)}).\n"
     )
 
 

@@ -14,6 +14,8 @@ from tessy.config.synthesis import SynthesizeConfig
 from tessy.core.records import Author
 from tessy.storage import jsonl
 from tessy.storage.cards import short_digest
+from tessy.storage.run_config import traces_of
+from tessy.storage.sources import hub_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,9 @@ def role_of(data: Mapping[str, Any]) -> RoleProvenance:
 
 
 def public(value: str) -> str:
-    """Return the last part of a path; Hugging Face ids stay unchanged."""
+    """Return the last part of a path; ids and data sets of Hugging Face stay unchanged."""
+    if (name := hub_name(value)) is not None:
+        return name
     local = value.startswith(("/", "~", ".")) or value.count("/") > 1 or "\\" in value
     return PurePath(value.replace("\\", "/")).name if local else value
 
@@ -52,11 +56,33 @@ def command_line(document: Mapping[str, Any]) -> str:
     if problems:
         names = [problems] if isinstance(problems, str) else problems
         command += ["--problems", *map(public, names)]
+    if traces := _own_traces(document):
+        command += ["--traces", traces[-1]]
     defaults = dict(_defaults(SampleConfig if sampled else SynthesizeConfig))
     for name, value in data.items():
         if name in defaults and value is not None and value != defaults[name]:
             command += _option(name, value)
     return shlex.join(command)
+
+
+def trace_sources(document: Mapping[str, Any]) -> list[str]:
+    """Return the names of what the traces of a run, or of its sources, were read from."""
+    names = _own_traces(document)
+    derived = document["data_config"].get("derived", {})
+    pending = [*derived.get("sources", ())]
+    while pending:
+        source = pending.pop(0)
+        names += map(_source_name, source.get("traces", ()))
+        pending += source.get("derived", {}).get("sources", ())
+    return list(dict.fromkeys(names))
+
+
+def _own_traces(document: Mapping[str, Any]) -> list[str]:
+    return [_source_name(path) for path in traces_of(document)]
+
+
+def _source_name(path: str) -> str:
+    return hub_name(path) or PurePath(path.replace("\\", "/")).name or path
 
 
 def sources(data: Mapping[str, Any], indent: str = "") -> str:

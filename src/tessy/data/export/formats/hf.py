@@ -23,11 +23,13 @@ def _write(job: ExportJob, rows: Iterable[Trajectory]) -> ExportResult:
 
     result, summary = ExportResult(), Summary()
     methods: Counter[tuple[str, str]] = Counter()
+    traces: set[str] = set()
 
     def count() -> Iterator[Trajectory]:
         for row in rows:
             summary.add(row)
             methods[row.strategy, row.answer_by] += 1
+            traces.update([row.restyle.trace] if row.restyle is not None else ())
             yield result.add(row)
 
     run = job.options.run
@@ -41,6 +43,7 @@ def _write(job: ExportJob, rows: Iterable[Trajectory]) -> ExportResult:
             summary.result(),
             methods,
             _read_summary(run),
+            traces=traces,
             licence=job.options.licence,
         )
         write_readme(folder, card)
