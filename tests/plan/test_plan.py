@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
+from collections.abc import Mapping
 from io import StringIO
 from pathlib import Path
 from random import Random
@@ -24,10 +25,10 @@ from tessy.config.synthesis import (
     SynthesizeConfig,
     TeacherConfig,
 )
-from tessy.core.records import Message, Problem, TokenCounts
+from tessy.core.records import Author, Message, Problem, TokenCounts
 from tessy.core.statistics import t95
 from tessy.plan.estimate import RemainingWork, Scope, failing_share, to_come, wall
-from tessy.plan.figures import PlanInputs, make_plan
+from tessy.plan.figures import Plan, PlanInputs, make_plan
 from tessy.plan.pilot import Load, PilotSample, draw
 from tessy.plan.report import print_plan
 from tessy.runtime.admission import KvAdmission
@@ -365,16 +366,20 @@ def test_a_plan_needs_five_finished_samples_unless_none_remain():
     assert plan.figures["generated"].whole == 600
 
 
+def printed(plan: Plan, names: Mapping[Author, str], width: int) -> str:
+    student, teacher = RoleConfig(model="m"), TeacherConfig(model="m")
+    config = PlanConfig(problems=Path("q"), out=Path("o"), student=student, teacher=teacher)
+    console = Console(width=width, file=StringIO())
+    print_plan(plan, config, names, console)
+    assert isinstance(console.file, StringIO)
+    return console.file.getvalue()
+
+
 def test_large_figures_are_not_truncated_on_a_narrow_terminal():
     rows = [ended(n, seconds=600.0 + 60 * n) for n in range(20)]
     plan = make_plan(inputs_of(rows, scope=Scope(10**6, 10**6, 10**6)))
     assert plan is not None
-    student, teacher = RoleConfig(model="m"), TeacherConfig(model="m")
-    config = PlanConfig(problems=Path("q"), out=Path("o"), student=student, teacher=teacher)
-    console = Console(width=80, file=StringIO())
-    print_plan(plan, config, {"student": "m", "teacher": "m"}, console)
-    assert isinstance(console.file, StringIO)
-    output = console.file.getvalue()
+    output = printed(plan, {"student": "m", "teacher": "m"}, width=80)
     assert "…" not in output
     (line,) = [line for line in output.splitlines() if line.startswith("Kept tokens, teacher")]
     assert line.split("  ")[-1].strip() == "300.0 M"

@@ -74,7 +74,8 @@ class Plan:
         hours: Wall-clock hours, if more samples in flight do not slow each other down.
         at_most: Remaining hours if more samples in flight bring no speedup; None if the run has no
             more in flight than the pilot.
-        figures: Other figures by name: ``requests.student``, ``kept.answer`` …
+        figures: Other figures by name: ``requests.student``, ``kept.answer`` …; only a plan of
+            strategy ``restyle`` has ``scored``.
         failure_share: Share of failed samples, in [0, 1].
         journal: Maximum bytes of the journal during the run.
         reasons: Number of failures by reason.
@@ -145,6 +146,8 @@ def _measures(samples: Sequence[PilotSample]) -> dict[str, list[float]]:
         measures[f"kept.{part}"] = [s.kept[part] for s in samples]
     measures["generated"] = [float(sum(s.generated.values())) for s in samples]
     measures["bytes"] = [s.size for s in samples]
+    if any(s.scored is not None for s in samples):
+        measures["scored"] = [s.scored or 0 for s in samples]
     return measures
 
 

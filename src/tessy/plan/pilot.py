@@ -42,6 +42,7 @@ class PilotSample:
             ``answer``), in the student's tokens; 0 for a failure.
         generated: Tokens generated, kept or not, by author.
         size: Bytes of the row.
+        scored: Tokens whose likelihood the student computed; None unless the row is restyled.
     """
 
     key: Key
@@ -51,6 +52,7 @@ class PilotSample:
     kept: Mapping[str, int]
     generated: Mapping[Author, int]
     size: int
+    scored: int | None = None
 
     @property
     def problem(self) -> str:
@@ -87,6 +89,7 @@ def _with_cost_of(sample: PilotSample, other: PilotSample) -> PilotSample:
         requests={a: sample.requests[a] + other.requests[a] for a in AUTHORS},
         generated={a: sample.generated[a] + other.generated[a] for a in AUTHORS},
         size=sample.size + other.size,
+        scored=None if sample.scored is None else sample.scored + (other.scored or 0),
     )
 
 
@@ -101,6 +104,7 @@ def _pilot_sample(key: Key, row: Mapping[str, Any], size: int) -> PilotSample:
         kept=dict.fromkeys(parts, 0) if reason else parts,
         generated=generated_tokens(row),
         size=size,
+        scored=row["restyle"]["scored_tokens"] if row.get("restyle") else None,
     )
 
 

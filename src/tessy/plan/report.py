@@ -18,7 +18,7 @@ from tessy.core.formatting import (
     size,
     tally,
 )
-from tessy.core.records import Author
+from tessy.core.records import AUTHORS, Author
 from tessy.plan.figures import Figure, Plan
 from tessy.runtime.terminal import FiguresTable, visible
 
@@ -42,6 +42,8 @@ def print_plan(
     _row(table, "Kept tokens, answers", figures["kept.answer"], short_count)
     for author in names:
         _row(table, f"Generated, {author}", figures[f"generated.{author}"], short_count)
+    if "scored" in figures:
+        _row(table, "Scored tokens, student", figures["scored"], short_count)
     _row(table, "Disk: rows", figures["bytes"], size)
     console.print(table)
     for line in (*_grounds(plan, names), *_warnings(plan, config), *_budgets(plan, config)):
@@ -68,6 +70,7 @@ def _grounds(plan: Plan, names: Mapping[Author, str]) -> list[str]:
         "of what a server generates between the close of a request and its abort; multiply them by "
         f"your prices ({models}). Prompts are not counted.",
     ]
+    lines += _scores(plan.figures)
     if inputs.counted:
         each = ", ".join(
             f"{author} {servers:,} (this plan: {ours:,})"
@@ -81,6 +84,19 @@ def _grounds(plan: Plan, names: Mapping[Author, str]) -> list[str]:
             f"The journal of samples in flight takes up to {size(plan.journal)} more."
         )
     return lines
+
+
+def _scores(figures: Mapping[str, Figure]) -> list[str]:
+    """Explain the scored tokens of a plan that has some."""
+    kept = sum(figures[f"kept.{author}"].so_far for author in AUTHORS)
+    if "scored" not in figures or not kept:
+        return []
+    return [
+        "Scored tokens are those whose likelihood the student computes to choose its style: "
+        f"{figures['scored'].so_far / kept:,.1f} per kept token of the thinking. A server that "
+        "does not use its prefix cache for scores also computes the text before them "
+        "(docs/restyle.md, Cost)."
+    ]
 
 
 def _warnings(plan: Plan, config: PlanConfig) -> list[str]:

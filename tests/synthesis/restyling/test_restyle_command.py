@@ -93,6 +93,7 @@ def test_doctor_and_plan_need_only_the_student(traces: Path, tmp_path: Path):
     assert "Teacher:" not in output
     output = finish([command[0], "plan", *command[2:], "--pilot", "5"])
     assert "Generated, student" in output
+    assert "Scored tokens, student" in output
 
 
 def test_a_row_whose_trace_has_changed_is_refused(traces: Path, tmp_path: Path):
