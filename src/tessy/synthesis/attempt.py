@@ -284,6 +284,11 @@ class SampleAttempt:
         if not self._saved_parts:
             self.save([], self._state())
 
+    @property
+    def has_saved_part(self) -> bool:
+        """Whether :meth:`part` returns a saved part next."""
+        return bool(self._saved_parts)
+
     async def part(self, make: Callable[[], Awaitable[FinishedPart]]) -> FinishedPart:
         """Return the next part of a sample of several parts: the saved one, or a new one, saved.
 

@@ -73,6 +73,10 @@ class SynthesisSession:
     output: RunOutput = SAMPLES
     result: SessionResult = field(default_factory=SessionResult)
     _short_context: bool = field(default=False, init=False)  # whether it was reported
+    _resumed: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._resumed = self.run.paths.has_started()
 
     def missing(self) -> list[SampleJob]:
         """Return the requested samples that have no row yet."""
@@ -127,8 +131,8 @@ class SynthesisSession:
             return state.in_flight
 
     async def _state_cost(self, context: SynthesisContext) -> None:
-        """Log the expected cost of a sample, if the strategy reads traces."""
-        if all_strategies()[context.strategy].reads_traces:
+        """Log the expected cost of a sample at the start of a run, if the strategy reads traces."""
+        if all_strategies()[context.strategy].reads_traces and not self._resumed:
             predictor = context.predictors["student"]
             problems = self.loaded.problems
             cost = await expected_cost(problems, predictor, context.cut, context.candidates)

@@ -20,6 +20,7 @@ from tessy.runtime.stop import Draining
 from tessy.synthesis.restyling.choice import choose
 from tessy.synthesis.restyling.estimate import split
 from tessy.synthesis.restyling.thinking import keeps_in_order
+from tessy.synthesis.resume import SampleState
 from tessy.synthesis.strategies.restyle import restyle
 from tessy.tokenization.token_ids import decode
 from tests.support.restyling import (
@@ -157,6 +158,23 @@ async def test_a_sample_resumes_from_any_saved_state_to_the_same_row():
         unlike = {"seconds", "cost"}
         assert again.model_dump(exclude=unlike) == whole.model_dump(exclude=unlike)
         assert again.cost.requests == whole.cost.requests
+
+
+async def test_the_progress_counts_saved_parts_once():
+    async def kept(saved: SampleState | None) -> int:
+        attempt = make_attempt(
+            make_context(StudentOfStyle(PHRASES)), problem=problem, save=sample.save, saved=saved
+        )
+        await restyle(attempt)
+        return int(attempt.progress.tokens["student"])
+
+    problem, sample = trace_problem(THINKING), SavedSample()
+    whole = await kept(None)
+    states = [state for state in sample.loaded if state.thinking is None and not state.answer]
+    counts = [await kept(state) for state in states]
+    assert counts[0] == whole  # before the first part
+    assert counts == sorted(counts, reverse=True)
+    assert len(set(counts)) == len(counts) >= 3
 
 
 async def test_a_sample_that_is_interrupted_before_its_first_place_keeps_its_attempt():

@@ -81,7 +81,8 @@ def test_a_killed_run_resumes_to_the_same_rows(traces: Path, tmp_path: Path):
     finish(restyle(traces, tmp_path / "whole", *more))
     interrupt(restyle(traces, tmp_path / "killed", *more), tmp_path / "killed", 2, signal.SIGKILL)
     assert len(read_run(tmp_path / "killed").trajectories) < COUNT
-    finish(restyle(traces, tmp_path / "killed", *more))
+    output = finish(restyle(traces, tmp_path / "killed", *more))
+    assert "places a trace" not in output  # stated at the start of the run
     assert content(tmp_path / "killed") == content(tmp_path / "whole")
 
 

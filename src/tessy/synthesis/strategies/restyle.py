@@ -126,12 +126,14 @@ class _Restyler:
     async def _finish(self, make: Callable[[], Awaitable[Part]]) -> Part:
         """Make the next part, or take the saved one; append its text and count it."""
         self.attempt.checkpoint()
+        saved_before = self.attempt.has_saved_part
         part = await self.attempt.part(make)
         before = len(self.thinking)
         for saved in part["parts"]:
             self.thinking.append(part_from_json(saved))
         self.attempt.thinker = self.thinking  # dropped where a part is saved
-        self.attempt.progress.kept("student", len(self.thinking) - before)
+        if not saved_before:  # else an earlier session counted it
+            self.attempt.progress.kept("student", len(self.thinking) - before)
         report = self.report
         added = {name: getattr(report, name) + part[name] for name in ("empty", "unfit")}
         added["scored_tokens"] = report.scored_tokens + part["scored"]
