@@ -179,11 +179,21 @@ def test_a_required_option_can_be_positional():
         ("--traces=a", "--traces", "b"),
         ("--skip-bad-rows", "--fields", "a=b", "--lexicon=a", "--lexicon=b"),
         ("--config=a.toml", "--config=b.toml"),
+        ("--student.url", "http://a", "--student.url", "http://b"),
+        ("--fields", "prompt=question", "--fields=id=uid"),
     ],
 )
-def test_a_path_that_is_given_twice_is_refused(twice):
-    with pytest.raises(ConfigError, match=r"^--[a-z]+: is given twice, and only the last would"):
+def test_a_path_list_or_map_that_is_given_twice_is_refused(twice):
+    with pytest.raises(ConfigError, match=r"^--[a-z.]+: is given twice, and only the last would"):
         read(*GIVEN, *twice)
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"), [("problems", "spaces between"), ("fields", "commas between")]
+)
+def test_an_error_states_how_several_values_are_given(name, advice):
+    with pytest.raises(ConfigError, match=f"after one name, with {advice}"):
+        read(*GIVEN, f"--{name}", "a=b", f"--{name}", "c=d")
 
 
 def test_other_options_can_be_repeated():

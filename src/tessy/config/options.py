@@ -6,7 +6,7 @@ import argparse
 import inspect
 import re
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
@@ -39,8 +39,8 @@ def parse(
     """Parse a command line; print and exit with ``--help`` (0) or an unknown option (2).
 
     ``arguments`` follow the command's name; ``positional`` fields are positional arguments. Raises
-    ConfigError for an invalid value, here or in the ``--config`` file, and for paths or
-    lists that are given twice.
+    ConfigError for an invalid value, here or in the ``--config`` file, and for paths,
+    lists or maps that are given twice.
     """
     _check_once(cls, arguments)
     toml_path = _config_path(arguments)
@@ -61,20 +61,31 @@ def parse(
 
 
 def _check_once(cls: type[Config], arguments: Sequence[str]) -> None:
-    """Raise ConfigError for paths or lists that are given twice: only the last would be used.
+    """Raise ConfigError for paths, lists or maps that are given twice: only the last would be used.
 
     Other options may be repeated, so that a script can override its own.
     """
     given = Counter(text.partition("=")[0].replace("_", "-") for text in arguments)
-    annotations = {name: field.annotation for name, field in cls.model_fields.items()}
-    for name, annotation in {**annotations, "config": Path}.items():
+    for name, annotation in (("config", Path), *_annotations(cls)):
         option = f"--{name.replace('_', '-')}"
-        several = get_origin(annotation) is tuple
-        if given[option] > 1 and (several or Path in (annotation, *get_args(annotation))):
-            advice = "give all values after one name" if several else "give it once"
-            raise ConfigError(
-                f"{option}: is given twice, and only the last would be used; {advice}"
-            )
+        types = (annotation, *get_args(annotation))
+        if given[option] < 2 or not (Path in types or get_origin(annotation) in (tuple, dict)):
+            continue
+        advice = "give it once"
+        if get_origin(annotation) in (tuple, dict):
+            between = "spaces" if Path in types else "commas"
+            advice = f"give all values after one name, with {between} between them"
+        raise ConfigError(f"{option}: is given twice, and only the last would be used; {advice}")
+
+
+def _annotations(cls: type[Config], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the dotted name and the type of every option."""
+    for name, field in cls.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, Config):
+            yield from _annotations(kind, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", kind
 
 
 def _config_path(arguments: Sequence[str]) -> Path | None:
