@@ -109,8 +109,8 @@ def doctor(config: SynthesisOptions, console: Console | None = None) -> int:
         report_bad_row(f"… and {counted(len(loaded.faults) - 5, 'more bad row')}")
     if loaded.faults and not config.skip_bad_rows:
         report.console.print("  Fix them, or skip them with --skip-bad-rows.")
-    for name in unread_options(config):
-        report.warn(f"strategy {config.strategy} does not read {name}")
+    for sentence in unread_options(config):
+        report.warn(sentence)
     problems = [with_system_prompt(config, problem) for problem in loaded.problems]
     asyncio.run(_check_roles(replace(loaded, problems=tuple(problems)), report))
     report.heading("Result")

@@ -94,7 +94,7 @@ def data_config(config: RunOptions) -> dict[str, Any]:
         return flat
     strategy = strategy_of(config)
     flat["candidates"] = candidates(config)
-    if (strategy.in_turns or strategy.reads_traces) and config.lexicon is not None:
+    if "lexicon" in strategy.reads and config.lexicon is not None:
         try:
             content = config.lexicon.read_bytes()
         except OSError as error:
@@ -128,13 +128,13 @@ def _is_read(config: SynthesisOptions, name: str, value: object) -> bool:
     role, _, rest = name.partition(".")
     if name in _DEFAULTS:
         return value not in _DEFAULTS[name]
-    if any(name in other.options for other in all_strategies().values()):
-        return name in strategy.options
+    if any(name in other.reads for other in all_strategies().values()):
+        return name in strategy.reads
     if strategy.in_turns:
         return True
     if strategy.reads_traces and name in _OF_TRACES:
         return True
-    if name in ("cut", "lexicon") or rest in ("predictor", "window", "draft_tokens"):
+    if rest in ("predictor", "window", "draft_tokens"):
         return False
     # Rows are always in the student's format.
     return role not in AUTHORS or role in generating_models(config) or rest in _FORMAT[role]
@@ -147,8 +147,6 @@ _DEFAULTS: Mapping[str, tuple[object, ...]] = {
     "system_prompt": (None,),
 }
 # Options of predictors and drafts that apply to strategies that split traces.
-_OF_TRACES = frozenset(
-    {"cut", "lexicon", "student.predictor", "student.window", "student.draft_tokens"}
-)
+_OF_TRACES = frozenset({"student.predictor", "student.window", "student.draft_tokens"})
 # Options that apply to a role whose model does not generate.
 _FORMAT: Mapping[str, tuple[str, ...]] = {"student": ("model", "tokenizer"), "teacher": ()}

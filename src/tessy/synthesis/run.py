@@ -215,8 +215,8 @@ def _warn_of_input(run: Run[Key], config: RunConfig, faults: Sequence[RowFault])
         write_atomically(path, b"".join(jsonl.dump_line(asdict(fault)) for fault in faults))
         log.warning("skipped %d bad rows: %s", len(faults), path)
     if isinstance(config, SynthesizeConfig):
-        for name in unread_options(config):
-            log.warning("strategy %s does not read %s", config.strategy, name)
+        for sentence in unread_options(config):
+            log.warning("%s", sentence)
 
 
 def _report_end(

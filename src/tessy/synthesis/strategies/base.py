@@ -11,6 +11,8 @@ from tessy.storage.problems import UnusableProblem
 from tessy.synthesis.attempt import SampleAttempt
 from tessy.synthesis.response_writer import ResponseWriter
 
+_RULE_OPTIONS = frozenset({"cut", "lexicon"})  # of strategies with boundary predictors
+
 MakeSample = Callable[[SampleAttempt], Awaitable[Trajectory]]
 """Makes a sample; raises :class:`~tessy.core.errors.SampleFailed` if it cannot be finished."""
 
@@ -30,7 +32,7 @@ class Strategy:
         reads_traces: Each problem has a trace, which a boundary predictor splits.
         candidates: Default of the option of that name.
         answers: Values of the option ``answer_by``; empty if the strategy does not take it.
-        options: Options that no other strategy reads.
+        options: Options that it reads and not every strategy does, beside those of a rule.
         check: The reason why a problem cannot be used with these options, or None.
     """
 
@@ -46,6 +48,12 @@ class Strategy:
     answers: tuple[AnswerBy, ...] = ()
     options: frozenset[str] = frozenset()
     check: Callable[[SynthesisOptions, Problem], UnusableProblem | None] = lambda *_: None
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """Options that it reads and not every strategy does, without those of a role."""
+        splits = self.in_turns or self.reads_traces
+        return self.options | (_RULE_OPTIONS if splits else frozenset())
 
 
 def generated_by(*authors: Author) -> Callable[[SynthesisOptions], tuple[Author, ...]]:

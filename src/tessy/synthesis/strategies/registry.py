@@ -60,14 +60,19 @@ def strategy_of(options: SynthesisOptions) -> Strategy:
 
 
 def unread_options(options: SynthesisOptions) -> list[str]:
-    """Return the options with other values than the default that only other strategies read.
+    """Return a sentence for each option with another value than its default that has no effect.
 
     They are no error, so that one TOML file serves several strategies.
     """
-    read_by_others = {name for other in all_strategies().values() for name in other.options}
+    strategy = strategy_of(options)
+    readers: dict[str, list[str]] = {}
+    for other in all_strategies().values():
+        for name in other.reads - strategy.reads:
+            readers.setdefault(name, []).append(other.name)
     return [
-        "--" + name.replace("_", "-")
-        for name in sorted(read_by_others - strategy_of(options).options)
+        f"strategy {strategy.name} does not read --{name.replace('_', '-')}, which is an option of "
+        f"{' and '.join(readers[name])}"
+        for name in sorted(readers)
         if getattr(options, name) != type(options).model_fields[name].default
     ]
 
