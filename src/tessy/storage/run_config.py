@@ -142,8 +142,9 @@ def _check_rows(path: Path, document: dict[str, Any], kind: DirectoryKind) -> No
     if rows == kind.name:
         return
     if rows == "lab":
-        page = path.parent / "lab.html"
-        raise RunError(f"{path.parent} is an experiment of `tessy lab`; open its page, {page}")
+        raise RunError(
+            f"{path.parent} is an experiment of `tessy lab`, whose page is lab.html; {kind.made_by}"
+        )
     raise RunError(f"{path.parent} holds {rows}, not {kind.name}; {kind.made_by}")
 
 

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from tessy.config.lab import LabConfig
 from tessy.core.errors import ConfigError, RunError
+from tessy.lab.experiment import command
 from tessy.lab.experiment.arms import TEACHER_ONLY, TESSY
 from tessy.lab.experiment.command import run_lab
 from tessy.lab.experiment.data import ordered
@@ -155,10 +156,29 @@ def test_another_design_needs_another_folder(paths):
 
 
 def test_commands_for_runs_name_the_page(paths):
-    with pytest.raises(
-        RunError, match=r"is an experiment of `tessy lab`; open its page, .*lab.html"
-    ):
+    with pytest.raises(RunError, match=r"is an experiment of `tessy lab`, whose page is lab\.html"):
         list(iter_trajectories(paths.out))
+
+
+def test_a_stopped_experiment_has_a_page_once_a_training_has_finished(paths, tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "run_all", lambda *_, **__: False)  # as Ctrl-C ends it
+    stopped = LabPaths(tmp_path / "out")
+    shutil.copytree(paths.out, stopped.out)
+    for page in (stopped.page, stopped.figures):
+        page.unlink(missing_ok=True)
+    output = io.StringIO()
+    trained = [stopped.result(job) for job in TRAINED.values()]
+    trained[0].unlink()
+    assert run_lab(LabConfig(out=stopped.out), TINY, Console(file=output)) == 130
+    assert output.getvalue().rstrip().endswith("Stopped gracefully. The same command resumes it.")
+    claim = json.loads(stopped.figures.read_bytes())["claim"]
+    assert claim.startswith(
+        f"Unfinished run (4 of {len(TINY.jobs())} jobs). This run has no scores"
+    )
+    stopped.page.unlink()
+    trained[1].unlink()
+    assert run_lab(LabConfig(out=stopped.out), TINY, Console(file=output)) == 130
+    assert not stopped.page.exists()
 
 
 def test_a_folder_with_other_files_is_refused(tmp_path):
@@ -172,7 +192,7 @@ def test_an_unfit_student_is_refused_before_anything_is_trained(tmp_path):
     made_up(tmp_path / "made-up", TINY, {"untrained": 0.2})
     gate = paths.result(LabJob("untrained", 0))
     shutil.copy(tmp_path / "made-up" / "jobs" / gate.name, gate)
-    with pytest.raises(ConfigError, match=r"unfit.* 0\.\d+ on calc, below 0\.55"):
+    with pytest.raises(ConfigError, match=r"unfit.* 0\.\d+ on calc .*, below 0\.55"):
         run_lab(LabConfig(out=paths.out), TINY)
     assert [path.name for path in paths.jobs.iterdir()] == [gate.name]
     assert not paths.logs.exists()

@@ -23,6 +23,7 @@ from tessy.lab.experiment.on_policy import (
     keep_thinking,
     train_on_policy,
 )
+from tessy.lab.experiment.outcomes import SkippedError
 from tessy.lab.experiment.problems import draw
 from tests.support.lab_runs import SETTING, TINY, do_here, opened
 
@@ -187,3 +188,13 @@ def test_the_arm_needs_no_data_and_answers_the_questions_of_others(tmp_path):
     assert (result["distinct_rows"], result["steps"]) == (SETTING.rows, 1)
     correct = {task: len(answers) for task, answers in result["correct"].items()}
     assert correct == design.questions
+
+
+def test_a_step_without_any_thinking_is_a_reason_to_skip_the_training(tmp_path, monkeypatch):
+    def end_at_once(ids: torch.Tensor, labels: torch.Tensor, _: object) -> str:
+        labels[:] = IGNORED
+        return ""
+
+    monkeypatch.setattr(on_policy, "keep_thinking", end_at_once)
+    with pytest.raises(SkippedError, match="all responses of a step had an empty thinking"):
+        train(tmp_path / "model")

@@ -118,6 +118,30 @@ def test_several_students_are_the_runs():
     assert score.spread == pytest.approx(10 / QUESTIONS)
 
 
+def test_a_setting_with_unfinished_trainings_has_no_ordering():
+    found = results((50, 150), (60, 150))
+    missing = LabJob("train", 0, TESSY, SETTINGS[1], 1).id
+    by_id = {name: result for name, result in found.by_id.items() if name != missing}
+    unfinished = LabResults(found.design, by_id)
+    assert [one.setting.rows for one in orderings(unfinished)] == [100]
+    # Another student without any result: its trainings are missing.
+    design = replace(found.design, students=(0, 1))
+    assert orderings(LabResults(design, found.by_id)) == []
+    assert len(orderings(LabResults(design, found.by_id, left_out=[1]))) == 2
+
+
+def test_progress_counts_the_jobs_of_all_students_that_are_not_left_out():
+    design = quick()
+    by_id: dict[str, dict[str, object]] = {job.id: {} for job in design.jobs()[:3]}
+    total = len(design.jobs())
+    assert LabResults(design, by_id).progress == f"3 of {total} jobs"
+    twice = replace(design, students=(0, 1))
+    assert LabResults(twice, by_id).progress == f"3 of {len(twice.jobs())} jobs"
+    assert LabResults(twice, by_id, left_out=[1]).progress == f"3 of {total} jobs"
+    whole = LabResults(design, {job.id: {} for job in design.jobs()})
+    assert (whole.progress, whole.is_finished) == (f"{total} jobs", True)
+
+
 @pytest.mark.parametrize(
     ("calc", "rev", "expected"),
     [

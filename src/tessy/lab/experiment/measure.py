@@ -231,7 +231,7 @@ def _evaluated(
     design: Design, paths: LabPaths, job: LabJob, model: Path, work: Path
 ) -> dict[str, Any]:
     """Return which questions are answered correctly, by task."""
-    kept = (job.student, job.seed) == (design.students[0], design.seeds[0])
+    kept = job.seed == design.seeds[0] and job.setting in (None, design.first_setting)
     out = paths.evaluations / job.id if kept else work / "evaluation"
     shutil.rmtree(out, ignore_errors=True)
     _generate(_evaluate_options(paths, job, model, out))

@@ -26,6 +26,7 @@ from tessy.data.export.tokens import IGNORED
 from tessy.data.export.trainer_folder import WARMUP_SHARE
 from tessy.inference.local.model import hide_loading_bar, load_causal, quiet_loading
 from tessy.lab.examples import Encoder
+from tessy.lab.experiment.outcomes import SkippedError
 from tessy.training.curves import epoch_losses, steps_of
 from tessy.training.student import load_weights, read_student
 
@@ -73,6 +74,8 @@ class ThinkingTrainer(GOLDTrainer):
             model, inputs, generation_config
         )
         thoughts = [keep_thinking(*row, self._tokenizer) for row in zip(ids, labels, strict=True)]
+        if not any(thoughts):  # GOLD fails without any label
+            raise SkippedError("all responses of a step had an empty thinking")
         return ids, mask, labels, [self._teacher_prompts[prompt] for prompt in prompts], thoughts
 
 

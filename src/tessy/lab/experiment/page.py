@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from tessy.config.data import CompareConfig
-from tessy.core.formatting import counted, duration
+from tessy.core.formatting import duration
 from tessy.core.records import Trajectory
 from tessy.lab.experiment.arms import ARMS, UNTRAINED
 from tessy.lab.experiment.charts import charts, curves, data_charts, main_figure
@@ -53,6 +53,8 @@ def write_pages(design: Design, paths: LabPaths, left_out: Mapping[int, str], sh
     """
     results = read_results(design, paths, tuple(left_out))
     claim = sentence(orderings(results))
+    if not results.is_finished:
+        claim = f"Unfinished run ({results.progress}). {claim}"
     found = tables(results, paths)
     write_atomically(paths.main_figure, main_figure(results))
     jsonl.write_json(paths.figures, to_json(results, paths, claim, found))
@@ -100,14 +102,9 @@ def _uri(image: bytes) -> str:
 def _facts(results: LabResults, document: Mapping[str, Any]) -> str:
     """Return date, machine, version, number of jobs and CPU time as a sentence."""
     cpu = sum(result.get("seconds", {}).get("cpu", 0.0) for result in results.by_id.values())
-    done = len(results.by_id)
-    total = sum(job.student in results.students for job in results.design.jobs())
-    jobs = counted(done, "job")
-    if done < total:
-        jobs = f"unfinished, {done:,} of {counted(total, 'job')}"
     return (
         f"{document['created'][:10]}, {document['machine']}, tessy {document['tessy']}: "
-        f"{jobs}, {duration(cpu)} of CPU time."
+        f"{results.progress}, {duration(cpu)} of CPU time."
     )
 
 

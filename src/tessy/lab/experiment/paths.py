@@ -7,7 +7,7 @@ OUT/
   questions.jsonl      questions of all evaluations
   data/STUDENT/RECIPE  runs of training data
   students/STUDENT     models and predictors that were trained here
-  evaluations/         responses of the first seed of each arm
+  evaluations/         responses of each arm with the first seed in the first setting
   work/                intermediate files of unfinished jobs, such as models
   logs/                output of the worker processes
   lab.json, lab.html, lab.svg, data.html, scores.html

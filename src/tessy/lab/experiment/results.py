@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from tessy.core.formatting import counted
 from tessy.core.statistics import CrossedEstimate, crossed_mean, crossed_share
 from tessy.lab.experiment.arms import ARMS, UNTRAINED
 from tessy.lab.experiment.design import Design, LabJob, Setting
@@ -20,10 +21,11 @@ Answers = list[list[float]]  # runs × questions: whether the answer is correct
 
 @dataclass(frozen=True)
 class LabResults:
-    """Results of the finished jobs, by id; those of students that are left out are missing."""
+    """Results of the finished jobs, by id, without those of students that are left out."""
 
     design: Design
     by_id: Mapping[str, Result]
+    left_out: Sequence[int] = ()
     _scores: dict[tuple[str, Setting | None, Task], CrossedEstimate | None] = field(
         default_factory=dict
     )
@@ -34,6 +36,27 @@ class LabResults:
         seed = self.design.seeds[0]
         gates = {s: LabJob("untrained", s, seed=seed).id for s in self.design.students}
         return [student for student, gate in gates.items() if gate in self.by_id]
+
+    @cached_property
+    def jobs(self) -> list[LabJob]:
+        """Jobs of the students that are not left out."""
+        return [job for job in self.design.jobs() if job.student not in self.left_out]
+
+    @property
+    def progress(self) -> str:
+        """Number of finished jobs, and of all jobs of an unfinished run: ``3 of 81 jobs``."""
+        done, total = len(self.by_id), counted(len(self.jobs), "job")
+        return total if done == len(self.jobs) else f"{done:,} of {total}"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether every job has a result."""
+        return len(self.by_id) == len(self.jobs)
+
+    def is_complete(self, arm: str, setting: Setting) -> bool:
+        """Return whether all trainings of an arm in a setting have a result."""
+        trainings = (job.id for job in self.jobs if (job.name, job.setting) == (arm, setting))
+        return all(name in self.by_id for name in trainings)
 
     def seeds(self, arm: str, setting: Setting | None) -> list[int]:
         """Return the training seeds of an arm; of the untrained student, those of its answers."""
@@ -131,4 +154,4 @@ def read_results(design: Design, paths: LabPaths, left_out: Sequence[int] = ()) 
         path = paths.result(job)
         if job.student not in left_out and path.is_file():
             found[job.id] = json.loads(path.read_bytes())
-    return LabResults(design, found)
+    return LabResults(design, found, left_out)

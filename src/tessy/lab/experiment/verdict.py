@@ -42,11 +42,16 @@ def relation(difference: CrossedEstimate) -> Relation:
 
 
 def orderings(results: LabResults) -> list[Ordering]:
-    """Return the orderings by N, for the first number of epochs and learning rate."""
+    """Return the orderings by N, for the first number of epochs and learning rate.
+
+    A setting with unfinished trainings has none: the scores would be of different students.
+    """
     first = results.design.first_setting
     found = []
     for setting in sorted(results.design.settings(), key=lambda setting: setting.rows):
         if (setting.epochs, setting.lr) != (first.epochs, first.lr):
+            continue
+        if not all(results.is_complete(arm, setting) for arm in (TEACHER_ONLY, TESSY)):
             continue
         differences = [
             results.difference(arm, UNTRAINED, setting, TARGET) for arm in (TEACHER_ONLY, TESSY)
