@@ -35,7 +35,7 @@ from tessy.storage.run_reader import (
 
 _NOTHING_TO_JUDGE = (
     "No unjudged response contains a program, so the official judge is not needed. `tessy judge "
-    "{0.run} --verdicts {0.export}` scores these responses as not correct."
+    "{0.run} --verdicts {0.export}` scores them as not correct."
 )
 
 
