@@ -178,7 +178,7 @@ async def test_undefined_scores_that_are_no_json_make_the_server_read_the_whole_
 
 @pytest.mark.parametrize("why", ["refused", "cached"])
 async def test_a_pool_counts_both_requests_of_a_score(why):
-    """Otherwise the server seems to have served requests of others, and its count is not used."""
+    """Otherwise the pool attributes one to another client and ignores the server's count."""
     model = causal()
 
     def refuse(body: dict[str, Any]) -> web.Response:

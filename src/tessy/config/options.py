@@ -39,8 +39,8 @@ def parse(
     """Parse a command line; print and exit with ``--help`` (0) or an unknown option (2).
 
     ``arguments`` follow the command's name; ``positional`` fields are positional arguments. Raises
-    ConfigError for an invalid value, here or in the ``--config`` file, and for paths,
-    lists or maps that are given twice.
+    ConfigError for an invalid value, here or in the ``--config`` file, and for paths, lists or maps
+    that are given twice.
     """
     _check_once(cls, arguments)
     toml_path = _config_path(arguments)
@@ -61,9 +61,9 @@ def parse(
 
 
 def _check_once(cls: type[Config], arguments: Sequence[str]) -> None:
-    """Raise ConfigError for paths, lists or maps that are given twice: only the last would be used.
+    """Raise ConfigError for paths, lists or maps that are given twice.
 
-    Other options may be repeated, so that a script can override its own.
+    Only the last one would be used. Other options may be repeated to override earlier ones.
     """
     given = Counter(text.partition("=")[0].replace("_", "-") for text in arguments)
     for name, annotation in (("config", Path), *_annotations(cls)):

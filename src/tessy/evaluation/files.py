@@ -43,9 +43,9 @@ class FoundBenchmark:
 
     @property
     def is_known(self) -> bool:
-        """Whether no file is known to be another one than that of a benchmark given by its name.
+        """Whether the data are those of a benchmark given by its name, as far as checksums show.
 
-        Files of a benchmark without known checksums are taken for its own.
+        True for any file of a benchmark without known checksums.
         """
         return bool(self.benchmark.name) and not self._other_files()
 
@@ -107,7 +107,7 @@ def _own_file(config: EvaluateConfig) -> Path:
         )
     if config.data is not None:
         raise ConfigError(
-            f"--data: --benchmark {config.benchmark} is a file already; leave the option out, or "
+            f"--data: --benchmark {config.benchmark} is a file already; remove --data, or "
             f"name one of {', '.join(names)}"
         )
     return file

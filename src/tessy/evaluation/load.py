@@ -55,8 +55,8 @@ class LoadedBenchmark:
 
     ``sha256`` is that of the file; of several files, that of their checksums. ``digest`` identifies
     problems, references and tests; unlike the checksum it does not depend on the format of a file.
-    ``is_known`` is False for a user's own file, and for one with another checksum than the known
-    ones of the benchmark.
+    ``is_known`` is False for a user's own file, and for a file with none of the benchmark's known
+    checksums.
     """
 
     name: str

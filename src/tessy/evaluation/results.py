@@ -20,7 +20,7 @@ from tessy.storage.run_reader import EVALUATIONS, iter_failed_rows, iter_rows, r
 
 SCORES = "scores.json"
 PLANNED = "planned_samples"  # in the options of config.json, per session
-KNOWN_DATA = "known_data"  # beside it
+KNOWN_DATA = "known_data"  # in the same place
 
 
 def planned_samples(document: Mapping[str, Any]) -> int | None:
@@ -36,18 +36,18 @@ def planned_samples(document: Mapping[str, Any]) -> int | None:
 def has_known_data(document: Mapping[str, Any]) -> bool:
     """Return whether the run with this config.json evaluates the known data of its benchmark.
 
-    All sessions of a run have the same problems, so that of any session decides. False for a run
-    of a version that did not record it.
+    All sessions of a run have the same problems, so one session with this entry is enough. False
+    for a run without the entry.
     """
     sessions = [document, *document["resumed"]]
     return any(session.get("config", {}).get(KNOWN_DATA) is True for session in sessions)
 
 
 def partial_note(found: EvaluationScore, failures: int, planned: int | None) -> str:
-    """Return what a score does not cover yet, such as ``partial: 37 of 80 samples``; else nothing.
+    """Return why a score is partial, as in ``partial: 37 of 80 samples``; empty if it is final.
 
-    Samples are missing if fewer ended than planned, and verdicts if responses wait for the official
-    judge while others have a score.
+    Samples are missing if fewer ended than planned. Verdicts are missing if some responses wait for
+    the official judge and others have a score.
     """
     responses, waiting = found.outcomes.total(), found.outcomes["unjudged"]
     notes = []
@@ -83,7 +83,7 @@ class Result(NamedTuple):
 
     @property
     def partial(self) -> str:
-        """What the score does not cover yet; empty if it is final."""
+        """Why the score is partial; empty if it is final."""
         return partial_note(self.score, self.failures.total(), self.planned)
 
     @property

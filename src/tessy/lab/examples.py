@@ -64,7 +64,7 @@ def student_example(rng: Random, *, late: bool) -> ChatExample:
     """
     draw = rng.random()
     if draw < _SMALL_TALK:
-        # It knows the teacher's words before it is trained on them, as a large model does.
+        # A large model has seen another model's words before it is fine-tuned on them.
         return _talk(rng, results=True)
     problem = _draw_problem(rng)
     if draw < 0.65:

@@ -87,12 +87,12 @@ def _grounds(plan: Plan, names: Mapping[Author, str]) -> list[str]:
 
 
 def _scores(figures: Mapping[str, Figure]) -> list[str]:
-    """Explain the scored tokens of a plan that has some."""
+    """Return a paragraph on the scored tokens; empty for a plan without them."""
     kept = sum(figures[f"kept.{author}"].so_far for author in AUTHORS)
     if "scored" not in figures or not kept:
         return []
     return [
-        "Scored tokens are those whose likelihood the student computes to choose its style: "
+        "Scored tokens are tokens whose likelihood the student computes to choose candidates: "
         f"{figures['scored'].so_far / kept:,.1f} per kept token of the thinking. A server that "
         "does not use its prefix cache for scores also computes the text before them "
         "(docs/restyle.md, Cost)."

@@ -59,7 +59,7 @@ class FieldMap:
     A name is that of a field, or a path with dots to a value inside it: ``reward.answer``. An empty
     name means that the file has no such field. With ``likely_prompts``, other common names of the
     prompt (``question``, ``problem`` …) are tried in rows without the mapped and the usual ones.
-    Only a map of ``traces`` can contain ``response``.
+    ``response`` is allowed only with ``traces``.
 
     Raises:
         ConfigError: A key of ``names`` is unknown, or both prompt and messages are mapped.
@@ -70,7 +70,7 @@ class FieldMap:
     ) -> None:
         if RESPONSE in names and not traces:
             raise ConfigError(
-                "--fields: a problem has no response; leave `response=` out, or read traces "
+                "--fields: a problem has no response; leave out `response=`, or read traces "
                 "(--strategy restyle --traces FILE)"
             )
         known = (*FIELDS, RESPONSE) if traces else FIELDS

@@ -9,9 +9,9 @@ The response is the last assistant turn of the conversation, or else the row's f
 - in a field ``reasoning_content``, ``reasoning`` or ``thinking`` of the turn or of the row (not
   Nemotron's ``on`` or ``off``).
 
-Of several generations, OpenR1's lists ``correctness_math_verify`` and ``correctness_llama`` mark
-the correct ones: the first that either list marks as correct is taken, else the first with text
-that none marks as wrong. A row whose generations are all marked wrong is bad.
+Among several generations, the first that OpenR1's list ``correctness_math_verify`` or
+``correctness_llama`` marks as correct is used, else the first with text that neither marks as
+wrong. A row whose generations are all marked wrong is a bad row.
 
 A field ``style_spans`` holds the annotated style of the thinking: ``[start, end]`` or
 ``{"start": …, "end": …}``, in chars of the thinking without white space at its ends.
@@ -235,7 +235,7 @@ def _mapped_response(row: dict[str, Any], name: str) -> _Response:
 
 
 def _response_in(row: dict[str, Any], name: str) -> _Response | None:
-    """Return the response in a field or at a path, without the field; None if it has none."""
+    """Return the response in a field or at a path; removes the field. None without a response."""
     value = get(row, name)
     if isinstance(value, list):
         value = _chosen_response(row, name, value)

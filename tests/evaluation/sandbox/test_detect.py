@@ -155,7 +155,7 @@ FIRST_NEW_CALL = 424  # its number, since Linux 5.1
 
 
 def use_old_libseccomp(monkeypatch: pytest.MonkeyPatch, *missing: str) -> None:
-    """Let libseccomp know the names of neither new system calls nor these."""
+    """Make libseccomp return no number for new system calls and for ``missing`` ones."""
     pyseccomp = pytest.importorskip("pyseccomp")
     resolve = pyseccomp.resolve_syscall
 

@@ -60,7 +60,7 @@ def test_no_scores_are_shown_for_other_sets(tmp_path: Path):
 
 
 def test_a_file_of_the_same_size_has_no_scores_of_the_paper(tmp_path: Path):
-    """Neither with the benchmark's name, nor as one that is not known to be the benchmark's."""
+    """The benchmark's name alone is not enough."""
     out = tmp_path / "page.html"
     run = evaluation(tmp_path / "run", "aime24", 30, known_data=False)
     text = run_compare(run, out=out, width=200)

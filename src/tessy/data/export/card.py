@@ -66,7 +66,7 @@ def data_card(
 
     ``counts`` are those of the exported rows and the failures, ``methods`` the number of samples by
     strategy and author of the answer, ``summary`` the content of the run's summary.json, ``traces``
-    the digests of the traces of the rows.
+    the digests of the rows' traces.
     """
     data = document["data_config"]
     finished = counts["samples"]["finished"]
@@ -135,13 +135,13 @@ def _method(data: Mapping[str, Any], methods: Mapping[tuple[str, str], int]) -> 
 
 
 def _traces(document: Mapping[str, Any], digests: Collection[str]) -> str:
-    """Name the sources of traces; their digest is that of the sorted digests of all traces."""
+    """Return a sentence with the sources of traces and the digest of their sorted digests."""
     if not digests:
         return ""
     names = ", ".join(f"`{name}`" for name in trace_sources(document)) or "an unknown source"
     digest = hashlib.sha256("\n".join(sorted(digests)).encode()).hexdigest()
     return (
-        f"The samples of `restyle` are made of {counted(len(digests), 'trace')} from {names} "
+        f"The samples of `restyle` rewrite {counted(len(digests), 'trace')} from {names} "
         f"(digest of these traces: {short_digest(digest)}).\n"
     )
 

@@ -66,7 +66,7 @@ def command_line(document: Mapping[str, Any]) -> str:
 
 
 def trace_sources(document: Mapping[str, Any]) -> list[str]:
-    """Return the names of what the traces of a run, or of its sources, were read from."""
+    """Return the names of the runs, files and data sets with the traces of a run or its sources."""
     names = _own_traces(document)
     derived = document["data_config"].get("derived", {})
     pending = [*derived.get("sources", ())]

@@ -2,8 +2,7 @@ r"""``choice``: the final answer is the letter, or the text, of the correct choi
 
 The reference is the letter of the correct choice, its text, or (as a whole number) its index from
 0. A last line ``ANSWER: B`` decides, else the last ``answer: B`` in the text unless a ``\boxed``
-follows, and else :mod:`tessy.answers.agreement`. A text that would not be correct for any choice
-names none, so it contains no answer.
+follows, and else :mod:`tessy.answers.agreement`. A text that matches no choice contains no answer.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ from tessy.storage.run_reader import (
 )
 
 _NOTHING_TO_JUDGE = (
-    "None of the waiting responses contains a program, so there is nothing to judge. `tessy judge "
+    "No unjudged response contains a program, so the official judge is not needed. `tessy judge "
     "{0.run} --verdicts {0.export}` scores them as not correct."
 )
 
@@ -92,7 +92,7 @@ def _judge_of(benchmark: str) -> OfficialJudge:
 
 
 def _export(run: Path, found: OfficialJudge, benchmark: str, file: Path) -> int:
-    """Write the file; return the number of responses in it. The run is not changed."""
+    """Write the file and return the number of responses in it; does not change the run."""
     every = list(iter_rows(run, EVALUATIONS))
     rows = [row for row in every if found.verdicts is None or needs_verdict(row)]
     if not any(row.outcome == "unjudged" for row in every) and found.verdicts is not None:

@@ -155,9 +155,9 @@ async def compare_verdicts(
 
 
 def report(comparisons: Sequence[Comparison]) -> str:
-    """Return the agreement of the judged programs, with a line for each that differs.
+    """Return the agreement of the judged programs, with a line for each differing verdict.
 
-    Those that could not be judged follow, with their number.
+    The number of programs that could not be judged follows, with a line for each.
     """
     judged = [one for one in comparisons if one.judged]
     failed = [one for one in comparisons if not one.judged]
@@ -173,7 +173,7 @@ def report(comparisons: Sequence[Comparison]) -> str:
 
 
 def _suffices(comparisons: Sequence[Comparison], least: float) -> bool:
-    """Return whether at least this share was judged, and this share of the judged ones agrees."""
+    """Return whether the share of judged programs and their agreement are at least ``least``."""
     judged = sum(one.judged for one in comparisons)
     agreeing = sum(one.agrees for one in comparisons)
     return judged > 0 and judged >= least * len(comparisons) and agreeing >= least * judged
@@ -217,8 +217,8 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         default=0.99,
         metavar="SHARE",
-        help="exit with status 1 below this agreement, or if a smaller share of the programs could "
-        "be judged (default: 0.99)",
+        help="exit with status 1 if the agreement, or the share of judged programs, is below this "
+        "(default: 0.99)",
     )
     parser.add_argument(
         "--workers",

@@ -83,7 +83,7 @@ def open_sandbox(*, allow_unsafe: bool, python: Path | None = None) -> OpenedSan
 def sandbox_filter() -> bytes | None:
     """Return the filter of system calls; None if it cannot be built here.
 
-    That libseccomp is too old for it is a warning, because it looks installed.
+    Logs a warning if libseccomp is installed, but too old.
     """
     try:
         return build_filter()

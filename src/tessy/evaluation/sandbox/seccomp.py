@@ -27,8 +27,8 @@ _REFUSED = """
     utime utimes utimensat futimesat
     sched_setscheduler sched_setattr setpriority ioprio_set
 """
-# Calls since Linux 5.1, which old versions of libseccomp do not know by name. Their numbers are the
-# same on all processors.
+# Calls since Linux 5.1, whose names old versions of libseccomp lack. Their numbers are the same on
+# all processors.
 _NUMBERS = {
     "io_uring_setup": 425,
     "io_uring_enter": 426,
@@ -46,7 +46,7 @@ _NUMBERS = {
     "memfd_secret": 447,
     "fchmodat2": 452,
 }
-_UNKNOWN = -1  # number of a name that libseccomp does not know
+_UNKNOWN = -1  # libseccomp's number for an unknown name
 _NAMESPACE_FLAGS = (
     0x00020000,  # CLONE_NEWNS
     0x02000000,  # CLONE_NEWCGROUP
@@ -71,7 +71,7 @@ def build_filter() -> bytes:
 
     Raises:
         NoFilterError: pyseccomp or libseccomp is not installed.
-        OldSeccompError: libseccomp does not know a call.
+        OldSeccompError: libseccomp lacks a call.
     """
     try:
         import pyseccomp
@@ -97,7 +97,10 @@ def build_filter() -> bytes:
 
 
 def _numbers(resolve: Callable[[str], int]) -> Mapping[str, int]:
-    """Return the numbers of all calls of the filter; OldSeccompError names the unknown ones."""
+    """Return the numbers of all calls of the filter.
+
+    Raises OldSeccompError, which names the unknown calls.
+    """
     numbers = {}
     for name in (*_REFUSED.split(), "clone", "clone3"):
         number = resolve(name)

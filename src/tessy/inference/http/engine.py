@@ -67,7 +67,7 @@ class HttpEngine(ServerEngine):
         self._capabilities: ServerCapabilities | None = None
         self._reports_cached = True  # False once a reply does not report them
         self._refusals = 0  # of scores with a cached prefix, in a row
-        self.repeated_requests = 0  # second requests for the scores of a text
+        self.repeated_requests = 0  # requests for scores that were repeated without the cache
 
     async def probe(self) -> EngineInfo:
         """Determine the wire format and the capabilities of the server, for later streams.

@@ -29,7 +29,7 @@ class Replica(Generic[ServerT_co]):
     doubtful: bool = False  # it was unhealthy and has served nothing since
     failures: int = 0  # failed requests in a row, over all samples
     served: int = 0  # chunks received from it
-    calls: int = 0  # of its engine, each of which sends a request
+    calls: int = 0  # calls of its engine; each sends at least one request
     begun: int = 0  # requests of these that it has served something of
     samples: int = 0  # samples that have it as their home
     info: EngineInfo | None = None  # result of its last probe
@@ -56,7 +56,7 @@ class Replica(Generic[ServerT_co]):
 
     @property
     def requests(self) -> int:
-        """Requests sent to it, with those that its engine repeated in another form."""
+        """Requests sent to it, including those that its engine repeated in another form."""
         repeated: int = getattr(self.engine, "repeated_requests", 0)
         return self.calls + repeated
 

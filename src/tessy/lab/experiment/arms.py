@@ -34,7 +34,7 @@ class Arm:
         recipe: Name of the recipe of its data; empty: that of the same name.
         loss: Authors in the loss, as in `tessy sft --loss`.
         lora_rank: Rank of a LoRA adapter; None: all weights are trained.
-        on_policy: Whether it is trained on responses that it samples itself, without data.
+        on_policy: Whether it is trained on its own samples, without training data.
         caveat: Why the arm is of limited use with these models; empty without a reason.
     """
 
@@ -162,12 +162,13 @@ ARMS: dict[str, Arm] = {
         Arm(
             "on-policy",
             "on-policy",
-            "The student's own responses during the training, towards the teacher's distribution.",
+            "The student samples responses during training; the loss is the divergence of its "
+            "token distribution from the teacher's.",
             on_policy=True,
-            caveat="Tokens that only one vocabulary has are compared by rank, so the student may "
-            "learn odd words in their place. The end of the thinking and the answer have no loss, "
-            "as the models write them in different formats; after a long training, the thinking "
-            "may end too early.",
+            caveat="Tokens that are in only one vocabulary are compared by the rank of their "
+            "probability, so the student may learn wrong words. The end of the thinking and the "
+            "answer have no loss, because the formats of the models differ. After a long "
+            "training, the thinking may end too early.",
         ),
     )
 }

@@ -87,7 +87,7 @@ class LabRun:
 
     @property
     def has_trained(self) -> bool:
-        """Whether a training has finished, so that the page has something to show."""
+        """Whether a training has finished; without one, the page would be empty."""
         return any(job.kind == "train" for job in self._measured)
 
     def finish(self) -> bool:
@@ -164,7 +164,7 @@ class LabRun:
         ]
         seconds = seconds_left(self._design, left, self._measured, self._workers)
         basis = "the times of finished jobs" if self._measured else "the times of another machine"
-        return f"about {duration(seconds)} left, by {basis}"
+        return f"about {duration(seconds)} left, estimated from {basis}"
 
 
 def _open(config: LabConfig, design: Design, paths: LabPaths, stack: ExitStack) -> None:

@@ -75,8 +75,8 @@ class Design:
 
     Attributes:
         students: Seeds of the students; 0 is the bundled one.
-        trainings: What is trained, the most important first; no combination occurs twice. Its first
-            setting is that of the figures for one N.
+        trainings: Trainings, the most important first; no combination occurs twice. The figures for
+            one N use the first setting.
         by_epoch: Arms whose models are evaluated after each epoch, with the first seed, in the
             first setting.
         questions: Questions of the evaluation by task.
@@ -146,7 +146,7 @@ class Design:
         )
 
     def jobs(self) -> list[LabJob]:
-        """Return all jobs: by importance, each after those that it needs."""
+        """Return all jobs by importance, each after the jobs that it needs."""
         found: dict[str, LabJob] = {}
         for trainings in self.trainings:
             for student in self.students:
@@ -190,7 +190,7 @@ class Design:
 
 
 def _with_sources(recipes: Iterable[str]) -> list[str]:
-    """Return recipes with those whose data they read, which come first; none for empty names."""
+    """Return recipes, each after the recipes whose data it reads; empty names are ignored."""
     found: dict[str, None] = {}
     for name in filter(None, recipes):
         found.update(dict.fromkeys((*_with_sources(sources(RECIPES[name])), name)))
@@ -224,7 +224,7 @@ def full() -> Design:
     """Return the long design: three other students, five seeds, N from 50 to 1,600.
 
     One factor varies at a time: N at 9 epochs and 2e-4; epochs and learning rates at N = 100 and
-    400. What costs most has one seed for each of the three students.
+    400. The most expensive trainings have one seed for each of the three students.
     """
     seeds = (0, 1, 2, 3, 4)
     schedules = ((3, 2e-4), (27, 2e-4), (9, 5e-4), (9, 1e-3))

@@ -13,13 +13,13 @@ from tessy.lab.train_models import PLANS
 # Seconds on one core of docs/lab.md's machine; the times of finished jobs correct them.
 _STUDENT_STEP = 0.07  # optimizer step of a new student
 _PREDICTOR_PROBLEM = 0.03
-_TRAINING = 3.0  # of any length
+_TRAINING = 3.0  # fixed part of a training
 _TRAINING_STEP = 0.08
 _ON_POLICY_STEP = 0.3  # with its responses
 _RESPONSE = 0.01  # of an evaluation
-_DATA = 1.0  # of any number of rows, with their likelihood
-_ROW = {"tessy": 0.035, "teacher-score": 0.04, "restyle": 0.012}  # by strategy; others:
-_OTHER_ROW = 0.009
+_DATA = 1.0  # fixed part of making data, with the likelihood of the rows
+_ROW = {"tessy": 0.035, "teacher-score": 0.04, "restyle": 0.012}  # by strategy
+_OTHER_ROW = 0.009  # of the other strategies
 _BATCH = 16
 
 
@@ -59,8 +59,8 @@ def seconds_left(
     Args:
         design: The design.
         left: Unfinished jobs.
-        measured: Wall-clock seconds of finished jobs; they correct the expected times, those of a
-            kind without a finished job by the mean of all kinds.
+        measured: Wall-clock seconds of finished jobs. The expected times of each kind are scaled
+            to them; a kind without a finished job is scaled by the mean of all kinds.
         workers: Number of processes.
     """
     seconds: defaultdict[str, float] = defaultdict(float)

@@ -16,7 +16,7 @@ LEAST_ACCURACY: Mapping[Task, float] = {"calc": 0.55, "max": 0.95, "rev": 0.95}
 def reason_to_refuse(correct: Mapping[str, Sequence[bool]]) -> str | None:
     """Return why the untrained student with these answers by task is unfit, or None.
 
-    It is unfit if the 95 % interval for other questions is below the limit.
+    A student is unfit if the 95 % interval of its accuracy in a task is below the limit.
     """
     faults = []
     for task, least in LEAST_ACCURACY.items():

@@ -1,8 +1,8 @@
 """On-policy distillation by TRL's GOLD: the student is trained on responses that it samples itself.
 
-GOLD compares the models' next-token distributions at the places where both tokenizers cut. It
-passes the student's chat format to the teacher, which the bundled teacher cannot read; here each
-model reads the problem in its own format, and the loss is on the thinking only.
+GOLD compares the models' next-token distributions at token boundaries that both tokenizers share.
+It passes the student's chat format to the teacher, but the bundled teacher was not trained on that
+format. Here each model receives the problem in its own format, and only the thinking has a loss.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ with warnings.catch_warnings():
 
 @dataclass(frozen=True, slots=True)
 class OnPolicyOptions:
-    """How the student is trained."""
+    """Options of an on-policy training."""
 
     epochs: int
     batch: int  # responses per optimizer step
@@ -52,10 +52,10 @@ class _GoldArguments(OneDeviceMixin, GOLDConfig):
 
 
 class ThinkingTrainer(GOLDTrainer):
-    """GOLD with a loss on the thinking, which both models read in their own chat format.
+    """GOLD with each model's own chat format and a loss on the thinking only.
 
-    What differs between the formats has no loss: a line break before the marker that closes the
-    thinking, the marker, and the answer.
+    The parts that differ between the formats have no loss: a line break before the marker that
+    closes the thinking, the marker, and the answer.
     """
 
     def __init__(self, teacher_prompts: Mapping[str, str], **options: Any) -> None:  # noqa: ANN401
@@ -69,7 +69,7 @@ class ThinkingTrainer(GOLDTrainer):
         inputs: Any,  # noqa: ANN401
         generation_config: Any,  # noqa: ANN401
     ) -> tuple[Tensor, Tensor, Tensor, list[str], list[str]]:
-        """Sample responses; return ids, mask and labels, and what the teacher reads of each."""
+        """Sample responses; return ids, mask, labels, and the teacher's prompts and responses."""
         ids, mask, labels, prompts, _ = super().generate_on_policy_outputs(  # type: ignore[no-untyped-call]
             model, inputs, generation_config
         )
@@ -99,8 +99,8 @@ def train_on_policy(
 ) -> dict[str, Any]:
     """Train a student on-policy, write it to ``out``, and return its steps and losses.
 
-    An epoch has a response to every problem; the first problems have another one if the last
-    optimizer step is not full.
+    An epoch has a response to every problem. To fill the last batch, the first problems have
+    another one.
     """
     hide_loading_bar()
     datasets.disable_progress_bars()

@@ -32,8 +32,8 @@ CAVEATS = (
     "Their styles are a few fixed phrases each. Real styles are richer and overlap.",
     "The teacher is nearly always right here. A real teacher is not.",
     "Both models were trained to continue the other's text. Real pairs were not.",
-    "The student knows the words of the teacher from unrelated chats, as a large model would, but "
-    "never used them for a problem. How well it knows them was set by its makers.",
+    "The student was trained on the teacher's words in unrelated chats, but not in problems. A "
+    "large model has seen such words, too. The amount of this training affects the results.",
     "An answer without its number is wrong even if all steps are right. The table of mistakes "
     "counts such answers, and two controls (distance-0-teacher-answers, "
     "distance-1-student-answers) separate the style of the answer from that of the thinking.",

@@ -43,7 +43,7 @@ class EvaluatedRun:
 
     @cached_property
     def partial(self) -> str:
-        """What its score does not cover yet; empty if it is final."""
+        """Why its score is partial; empty if it is final."""
         return partial_note(self.score, self.unjudged.total(), planned_samples(self.document))
 
     @cached_property
@@ -63,7 +63,7 @@ class EvaluatedRun:
 
     @property
     def has_unknown_data(self) -> bool:
-        """Whether only its data, which are not known ones, differ from a benchmark of the paper."""
+        """Whether the paper has scores on its benchmark, but its data are not the known ones."""
         return self._paper_by_name is not None and self.paper is None
 
     @property

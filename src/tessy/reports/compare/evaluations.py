@@ -62,7 +62,7 @@ def describe_evaluations(runs: Sequence[EvaluatedRun]) -> str:
         if run.partial:
             text += (
                 f" {run.name} is not complete ({run.partial}), so its scores may change; the "
-                f"`tessy evaluate` command of it resumes it{_and_judges(run)}."
+                f"same `tessy evaluate` command resumes it{_and_judges(run)}."
             )
     if unknown := [run for run in runs if run.has_unknown_data]:
         without = ", ".join(run.name for run in unknown)

@@ -54,7 +54,7 @@ _COLUMNS = (
 
 
 def paper_scores(benchmark: str, problems: int) -> PaperScores | None:
-    """Return the paper's scores on so many problems of a benchmark; None without any."""
+    """Return the paper's scores on a benchmark; None unless it has this number of problems."""
     found = PAPER.get(benchmark)
     return found if found is not None and found.problems == problems else None
 

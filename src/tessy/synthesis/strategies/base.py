@@ -32,7 +32,7 @@ class Strategy:
         reads_traces: Each problem has a trace, which a boundary predictor splits.
         candidates: Default of the option of that name.
         answers: Values of the option ``answer_by``; empty if the strategy does not take it.
-        options: Options that it reads and not every strategy does, beside those of a rule.
+        options: Options that only some strategies read, this one included; not those of a rule.
         check: The reason why a problem cannot be used with these options, or None.
     """
 
@@ -51,7 +51,7 @@ class Strategy:
 
     @property
     def reads(self) -> frozenset[str]:
-        """Options that it reads and not every strategy does, without those of a role."""
+        """Options that only some strategies read, this one included; not those of a role."""
         splits = self.in_turns or self.reads_traces
         return self.options | (_RULE_OPTIONS if splits else frozenset())
 

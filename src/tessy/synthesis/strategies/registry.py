@@ -60,9 +60,9 @@ def strategy_of(options: SynthesisOptions) -> Strategy:
 
 
 def unread_options(options: SynthesisOptions) -> list[str]:
-    """Return a sentence for each option with another value than its default that has no effect.
+    """Return a warning for each option that is set but not read by the strategy.
 
-    They are no error, so that one TOML file serves several strategies.
+    It is no error, so that one TOML file can serve several strategies.
     """
     strategy = strategy_of(options)
     readers: dict[str, list[str]] = {}

@@ -132,7 +132,7 @@ class _Restyler:
         for saved in part["parts"]:
             self.thinking.append(part_from_json(saved))
         self.attempt.thinker = self.thinking  # dropped where a part is saved
-        if not saved_before:  # else an earlier session counted it
+        if not saved_before:  # an earlier session counted the saved part
             self.attempt.progress.kept("student", len(self.thinking) - before)
         report = self.report
         added = {name: getattr(report, name) + part[name] for name in ("empty", "unfit")}
