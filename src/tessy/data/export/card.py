@@ -135,7 +135,7 @@ def _method(data: Mapping[str, Any], methods: Mapping[tuple[str, str], int]) -> 
 
 
 def _traces(document: Mapping[str, Any], digests: Collection[str]) -> str:
-    """Return a sentence with the sources of traces and the digest of their sorted digests."""
+    """Return a sentence with the sources of traces and the digest of their distinct digests."""
     if not digests:
         return ""
     names = ", ".join(f"`{name}`" for name in trace_sources(document)) or "an unknown source"
