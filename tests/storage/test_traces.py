@@ -103,7 +103,73 @@ def test_the_common_shapes_of_public_data_sets_are_read(tmp_path, name):
     assert "reference" not in problem.extra
 
 
-VERDICTS = ("correctness_math_verify", "correctness_llama")
+def generation(name: str) -> str:
+    return f"<think>{name}</think>{name}"
+
+
+VERDICTS = ("correctness_math_verify", "correctness_llama", "is_reasoning_complete")
+# A row of OpenR1-Math-220k: the turn repeats the first generation, which is wrong.
+OPENR1: dict[str, Any] = {
+    "problem": "3 + 4?",
+    "solution": "Add them.",
+    "answer": "7",
+    "problem_type": "Algebra",
+    "question_type": "math-word-problem",
+    "source": "made up",
+    "uuid": "0-0",
+    "is_reasoning_complete": [True, True],
+    "generations": [generation("a"), generation("b")],
+    "correctness_math_verify": [False, True],
+    "correctness_llama": None,
+    "finish_reasons": ["stop", "stop"],
+    "correctness_count": 1,
+    "messages": [USER, {"role": "assistant", "content": generation("a")}],
+}
+
+
+@pytest.mark.parametrize("fields", [{}, {"prompt": "problem"}, {"response": "generations"}])
+@pytest.mark.parametrize("turns", [OPENR1["messages"], [USER]])
+def test_the_verdicts_of_openr1_take_precedence_over_its_turns(tmp_path, turns, fields):
+    row = OPENR1 | {"messages": turns}
+    problem = only(written(tmp_path, row), fields=fields)
+    assert problem.trace == TeacherTrace(thinking="b", answer="b")
+    assert [turn.content for turn in problem.messages] == ["3 + 4?"]
+    taken = "problem" if "prompt" in fields else "messages"
+    kept = {name: row[name] for name in row if name not in (taken, "generations")}
+    assert problem.extra == kept | ({"messages": [USER]} if taken == "problem" else {})
+
+
+def test_a_turn_is_the_response_beside_generations_without_verdicts(tmp_path):
+    row = OPENR1 | dict.fromkeys(VERDICTS)
+    assert only(written(tmp_path, row)).trace == TeacherTrace(thinking="a", answer="a")
+
+
+@pytest.mark.parametrize(
+    ("generations", "verdicts", "chosen"),
+    [
+        ("ab", {"is_reasoning_complete": [False, True]}, "b"),
+        ("abc", {VERDICTS[0]: [True, None, True], VERDICTS[2]: [False, None, True]}, "c"),
+        (["<think>a", generation("b")], {VERDICTS[0]: [True, None]}, "b"),
+        (["<think>a", generation("b")], {}, "b"),
+    ],
+)
+def test_incomplete_generations_are_skipped(tmp_path, generations, verdicts, chosen):
+    texts = generations if isinstance(generations, list) else [*map(generation, generations)]
+    row = {"problem": "3 + 4?", "generations": texts, **verdicts}
+    assert only(written(tmp_path, row)).trace == TeacherTrace(thinking=chosen, answer=chosen)
+
+
+def test_generations_beside_a_thinking_need_no_markers(tmp_path):
+    row = {"problem": "3 + 4?", "generations": ["", "It is 7."], "reasoning": "Hmm, 3 + 4 = 7."}
+    expected = TeacherTrace(thinking="Hmm, 3 + 4 = 7.", answer="It is 7.")
+    assert only(written(tmp_path, row)).trace == expected
+
+
+def test_verdicts_are_on_generations_only(tmp_path):
+    row = OPENR1 | {"r1": [generation("c"), generation("d")], VERDICTS[0]: [False, "x", True]}
+    problem = only(written(tmp_path, row), fields={"response": "r1"})
+    assert problem.trace == TeacherTrace(thinking="c", answer="c")
+    assert problem.extra["generations"] == OPENR1["generations"]
 
 
 @pytest.mark.parametrize(
@@ -117,8 +183,8 @@ VERDICTS = ("correctness_math_verify", "correctness_llama")
     ],
 )
 def test_the_first_generation_that_is_marked_correct_is_taken(tmp_path, math_verify, llama, chosen):
-    texts = [f"<think>{name}</think>{name}" for name in "abc"]
-    verdicts = dict(zip(VERDICTS, (math_verify, llama), strict=True))
+    texts = [*map(generation, "abc")]
+    verdicts = dict(zip(VERDICTS, (math_verify, llama, None), strict=True))
     problem = only(written(tmp_path, {"problem": "3 + 4?", "generations": texts, **verdicts}))
     assert problem.trace == TeacherTrace(thinking=chosen, answer=chosen)
     assert problem.extra.items() >= verdicts.items()
@@ -127,7 +193,10 @@ def test_the_first_generation_that_is_marked_correct_is_taken(tmp_path, math_ver
 @pytest.mark.parametrize(
     ("verdicts", "message"),
     [
-        ({"correctness_math_verify": [None, False]}, "generations: .* not marked wrong; all"),
+        ({VERDICTS[0]: [None, False]}, "generations: .* wrong; 0 without .*, 1 marked wrong"),
+        ({VERDICTS[2]: [True, False]}, "generations: .* wrong; 1 without .*, 0 marked wrong"),
+        ({VERDICTS[0]: [None, "false"]}, r"verify\[1\]: expected true, false or null, got 'false'"),
+        ({VERDICTS[2]: [1, True]}, r"complete\[0\]: expected true, false or null, got 1"),
         ({"correctness_llama": [True]}, "correctness_llama: .* each of 2, got a list of 1"),
         ({"correctness_llama": "yes"}, "correctness_llama: .* each of 2, got text"),
     ],
@@ -138,24 +207,45 @@ def test_generations_without_a_usable_verdict_are_a_bad_row(tmp_path, verdicts, 
         load_traces(path)
 
 
+OTHER = "<think>another</think>8"
+
+
 @pytest.mark.parametrize(
-    ("name", "more"),
+    ("name", "more", "kept"),
     [
-        ("r1", {"r1": MARKED}),
-        ("r1", {"r1": MARKED, "response": "<think>another</think>8"}),
-        ("r1", {"r1": ["", MARKED]}),
-        ("r1", {"r1": "It is 7.", "reasoning": "Hmm, 3 + 4 = 7."}),
-        ("out.text", {"out": {"text": MARKED}}),
-        ("out.0", {"out": [MARKED, "<think>another</think>8"]}),
+        ("r1", {"r1": MARKED}, {}),
+        ("r1", {"r1": MARKED, "response": OTHER}, {"response": OTHER}),
+        ("r1", {"r1": ["", MARKED]}, {}),
+        ("r1", {"r1": "It is 7.", "reasoning": "Hmm, 3 + 4 = 7."}, {}),
+        ("r.1", {"r.1": MARKED, "r": {"1": "x"}}, {"r": {"1": "x"}}),
+        ("out.text", {"out": {"text": MARKED}}, {"out": {}}),
+        ("out.text", {"out": {"text": MARKED, "n": 1}}, {"out": {"n": 1}}),
+        ("out.0", {"out": [MARKED, OTHER]}, {"out": [None, OTHER]}),
+        ("out.1", {"out": [OTHER, MARKED]}, {"out": [OTHER]}),
+        ("a.0.b", {"a": [{"b": MARKED, "c": 1}, 2]}, {"a": [{"c": 1}, 2]}),
     ],
 )
-def test_a_field_of_the_response_can_be_mapped(tmp_path, name, more):
+def test_a_field_of_the_response_can_be_mapped(tmp_path, name, more, kept):
     path = written(tmp_path, {"task": "3 + 4?", **more})
     problem = only(path, fields={"prompt": "task", "response": name})
     assert problem.trace == TeacherTrace(thinking="Hmm, 3 + 4 = 7.", answer="It is 7.")
     assert problem.messages[-1].content == "3 + 4?"
+    assert problem.extra == kept
     with pytest.raises(BadRowsError, match=r"other: expected a response \(the field map names"):
         load_traces(path, fields={"prompt": "task", "response": "other"})
+
+
+@pytest.mark.parametrize("response", ["chat.turns.1", "chat.turns.1.content"])
+def test_a_turn_can_be_the_mapped_response(tmp_path, response):
+    turns = SHAPES["messages"]["messages"]
+    path = written(tmp_path, {"chat": {"turns": turns}})
+    for mapped in ({"response": response}, {}):
+        problem = only(path, fields={"messages": "chat.turns", **mapped})
+        assert problem.trace == TeacherTrace(thinking="Hmm, 3 + 4 = 7.", answer="It is 7.")
+        assert problem.extra == {"chat": {"turns": [USER]}}
+    path = written(tmp_path, {"chat": {"turns": [*turns, USER]}})
+    problem = only(path, fields={"messages": "chat.turns", "response": response})
+    assert len(problem.messages) == 3
 
 
 def test_the_expected_answer_of_openmathreasoning_can_be_the_reference(tmp_path):

@@ -1,17 +1,20 @@
 r"""Responses of another model in input rows: a thinking, and the answer that follows it.
 
-The response is the last assistant turn of the conversation, or else the row's field ``generations``
-(its first text that is marked correct), ``output``, ``response``, ``completion``, ``generation`` or
-``generated_solution``; a field map can name another field (``response=NAME``). Its thinking stands
+The response is the last assistant turn of the conversation, or else the row's field
+``generations``, ``output``, ``response``, ``completion``, ``generation`` or ``generated_solution``;
+a field map can name another field (``response=NAME``). Generations with verdicts take precedence
+over the turn, which then is removed. Its thinking stands
 
 - between markers in that text: ``<think>…</think>``, ``[THINK]…[/THINK]``, OpenThoughts'
   ``<|begin_of_thought|>…<|end_of_thought|>``, Gemma's or harmony's channels; or
 - in a field ``reasoning_content``, ``reasoning`` or ``thinking`` of the turn or of the row (not
   Nemotron's ``on`` or ``off``).
 
-Among several generations, the first that OpenR1's list ``correctness_math_verify`` or
-``correctness_llama`` marks as correct is used, else the first with text that neither marks as
-wrong. A row whose generations are all marked wrong is a bad row.
+In a list of texts, those without the end of a thinking are incomplete (unless the row has a field
+with the thinking), and the first other one is used. The verdicts on ``generations`` are OpenR1's
+lists: ``is_reasoning_complete`` marks incomplete ones. The first that ``correctness_math_verify``
+or ``correctness_llama`` marks as correct is used, else the first that neither marks as wrong. A row
+with only incomplete or wrong texts is a bad row.
 
 A field ``style_spans`` holds the annotated style of the thinking: ``[start, end]`` or
 ``{"start": …, "end": …}``, in chars of the thinking without white space at its ends.
@@ -32,15 +35,17 @@ from tessy.storage.problems import LoadedProblems, RowPlace, UnusableProblem, lo
 from tessy.storage.run_paths import RunPaths
 from tessy.storage.run_reader import iter_trajectories
 
+_GENERATIONS = "generations"
 _RESPONSES = (
-    "generations",
+    _GENERATIONS,
     "output",
     "response",
     "completion",
     "generation",
     "generated_solution",  # OpenMathReasoning
 )
-_VERDICTS = ("correctness_math_verify", "correctness_llama")  # OpenR1: one per generation
+# OpenR1: lists with a verdict on each generation; the last one is on its end.
+_VERDICTS = ("correctness_math_verify", "correctness_llama", "is_reasoning_complete")
 _THINKING = ("reasoning_content", "reasoning", "thinking")
 _STYLE = "style_spans"
 _PROMPTS = ("prompt", *CONVERSATIONS, *LIKELY)
@@ -206,36 +211,35 @@ def _take_trace(row: dict[str, Any], fields: FieldMap) -> TeacherTrace:
 
 
 def _response(row: dict[str, Any], fields: FieldMap) -> _Response:
-    """Return the response of a row; fields with a whole response are removed from the row."""
+    """Return the response of a row; a whole response is removed from the row."""
     mapped = fields.mapped.get("response")
-    if mapped:
-        return _mapped_response(row, mapped)
     turn = _assistant_turn(row, fields)
+    marked = mapped in (None, "", _GENERATIONS) and any(row.get(column) for column in _VERDICTS)
+    if mapped or marked:
+        response = _response_in(row, mapped or _GENERATIONS, fields)
+        if response is not None:
+            if turn is not None and marked:
+                get(row, turn[0]).pop()
+            return response
+        if mapped:
+            raise BadField(mapped, "expected a response (the field map names this field), got none")
     if turn is not None:
         name, fields_of_turn = turn
-        if name in row:  # its parts may be none that a turn of a problem can have
-            row[name] = row[name][:-1]
+        get(row, name).pop()  # its parts may be none that a turn of a problem can have
         content = fields_of_turn.get("content", fields_of_turn.get("value"))
         thinking = _first_text(fields_of_turn, _THINKING) or _take_thinking(row)
         return _Response(name, _text(name, content), thinking)
     if not fields.mapped and not any(row.get(name) is not None for name in _PROMPTS):
         row["prompt"] = row.pop("input", None)  # Nemotron: the turns, or the problem's text
     for name in _RESPONSES:
-        response = _response_in(row, name)
+        response = _response_in(row, name, fields)
         if response is not None:
             return response
     return _Response("messages", _first_text(row, ("answer", "solution")), _take_thinking(row))
 
 
-def _mapped_response(row: dict[str, Any], name: str) -> _Response:
-    response = _response_in(row, name)
-    if response is None:
-        raise BadField(name, "expected a response (the field map names this field), got none")
-    return response
-
-
-def _response_in(row: dict[str, Any], name: str) -> _Response | None:
-    """Return the response in a field or at a path; removes the field. None without a response."""
+def _response_in(row: dict[str, Any], name: str, fields: FieldMap) -> _Response | None:
+    """Return the response in a field or at a path; removes it. None without a response."""
     value = get(row, name)
     if isinstance(value, list):
         value = _chosen_response(row, name, value)
@@ -246,29 +250,63 @@ def _response_in(row: dict[str, Any], name: str) -> _Response | None:
         text, thinking = value, _take_thinking(row)
     else:
         return None
-    row.pop(name, None)
+    _remove(row, name, fields)
     return _Response(name, text, thinking)
+
+
+def _remove(row: dict[str, Any], name: str, fields: FieldMap) -> None:
+    """Remove a field or the value at a path; before other items of a list, it becomes null."""
+    if name in row:
+        del row[name]
+        return
+    prompt = fields.prompt_name(row)
+    if name.startswith(f"{prompt}."):  # a turn without its text would be none
+        number = name.removeprefix(f"{prompt}.").split(".")[0]
+        name = f"{prompt}.{number}"
+        if number != str(len(get(row, prompt)) - 1):
+            return
+    parent, _, leaf = name.rpartition(".")
+    owner = get(row, parent)
+    if isinstance(owner, dict):
+        del owner[leaf]
+    elif int(leaf) == len(owner) - 1:
+        del owner[-1]
+    else:
+        owner[int(leaf)] = None
 
 
 def _chosen_response(row: Mapping[str, Any], name: str, values: Sequence[object]) -> object:
     """Return the assistant's turn of a list of turns, else one of its texts; None without any.
 
-    Raises BadField if all texts are marked wrong, or verdicts do not match them.
+    Raises BadField if all texts are incomplete or marked wrong, or verdicts do not match them.
     """
     for value in reversed(values):
         if isinstance(value, Mapping) and value.get("role") in _ASSISTANTS:
             return value
-    verdicts = [_verdicts(row, column, len(values)) for column in _VERDICTS]
+    columns = _VERDICTS if name == _GENERATIONS else ()
+    verdicts = [_verdicts(row, column, len(values)) for column in columns]
+    beside = _take_thinking(dict(row))
     texts: dict[bool | None, list[str]] = {True: [], None: [], False: []}  # by verdict
+    incomplete = 0
     for value, *given in zip(values, *verdicts, strict=True):
-        if isinstance(value, str) and value.strip():
-            texts[True if True in given else False if False in given else None].append(value)
-    if texts[False] and not texts[True] and not texts[None]:
-        raise BadField(name, "expected a generation that is not marked wrong; all of them are")
-    return next(iter(texts[True] + texts[None]), None)
+        if not isinstance(value, str) or not value.strip():
+            continue
+        *correct, complete = given or [None]
+        if complete is False or not (beside or any(end.match(value) for end in _UNOPENED)):
+            incomplete += 1
+        else:
+            texts[True if True in correct else False if False in correct else None].append(value)
+    usable = texts[True] + texts[None]
+    if not usable and (incomplete or texts[False]):
+        raise BadField(
+            name,
+            "expected a text that has the end of its thinking and is not marked wrong; "
+            f"{incomplete} without an end or marked incomplete, {len(texts[False])} marked wrong",
+        )
+    return next(iter(usable), None)
 
 
-def _verdicts(row: Mapping[str, Any], column: str, count: int) -> Sequence[object]:
+def _verdicts(row: Mapping[str, Any], column: str, count: int) -> Sequence[bool | None]:
     """Return the verdict on each of ``count`` generations: True, False, or None if unknown."""
     value = row.get(column)
     if value in (None, []):
@@ -276,6 +314,10 @@ def _verdicts(row: Mapping[str, Any], column: str, count: int) -> Sequence[objec
     if not isinstance(value, list) or len(value) != count:
         got = f"a list of {len(value)}" if isinstance(value, list) else kind(value)
         raise BadField(column, f"expected a list with a verdict on each of {count}, got {got}")
+    for number, verdict in enumerate(value):
+        if not isinstance(verdict, bool | None):
+            place = f"{column}[{number}]"
+            raise BadField(place, f"expected true, false or null, got {verdict!r:.60}")
     return value
 
 
@@ -285,15 +327,8 @@ def _assistant_turn(
     """Return the name of the conversation and its last turn, if that is the assistant's."""
     for name in (fields.mapped.get("messages"), fields.mapped.get("prompt"), *CONVERSATIONS):
         turns = get(row, name) if name else None
-        if (
-            name is None
-            or not isinstance(turns, list)
-            or not turns
-            or not isinstance(turns[-1], Mapping)
-        ):
-            continue
-        last = turns[-1]
-        if last.get("role", last.get("from")) in _ASSISTANTS:
+        last = turns[-1] if isinstance(turns, list) and turns else None
+        if name and isinstance(last, Mapping) and last.get("role", last.get("from")) in _ASSISTANTS:
             return name, last
     return None
 
