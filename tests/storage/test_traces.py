@@ -127,14 +127,15 @@ OPENR1: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("fields", [{}, {"prompt": "problem"}, {"response": "generations"}])
+@pytest.mark.parametrize("response", [{}, {"response": "generations"}])
+@pytest.mark.parametrize("prompt", [{}, {"prompt": "problem"}])
 @pytest.mark.parametrize("turns", [OPENR1["messages"], [USER]])
-def test_the_verdicts_of_openr1_take_precedence_over_its_turns(tmp_path, turns, fields):
+def test_the_verdicts_of_openr1_take_precedence_over_its_turns(tmp_path, turns, prompt, response):
     row = OPENR1 | {"messages": turns}
-    problem = only(written(tmp_path, row), fields=fields)
+    problem = only(written(tmp_path, row), fields=prompt | response)
     assert problem.trace == TeacherTrace(thinking="b", answer="b")
     assert [turn.content for turn in problem.messages] == ["3 + 4?"]
-    taken = "problem" if "prompt" in fields else "messages"
+    taken = "problem" if prompt else "messages"
     kept = {name: row[name] for name in row if name not in (taken, "generations")}
     assert problem.extra == kept | ({"messages": [USER]} if taken == "problem" else {})
 
