@@ -67,6 +67,59 @@ def test_choice(problem, answer, correct):
     assert (found and found[0]) == correct
 
 
+@pytest.mark.parametrize("choices", [{}, {"choices": CHOICES}])
+@pytest.mark.parametrize(
+    ("answer", "letter", "rule"),
+    [
+        ("Option A is correct", "A", "named choice"),
+        ("Well, B or C.\nTherefore A is correct.", "A", "named choice"),
+        ("The answer is option A", "A", "named choice"),
+        ("**Option A**", "A", "named choice"),
+        ("So it must be **B**.", "B", "named choice"),
+        ("**B** is the right answer.", "B", "named choice"),
+        ("I choose (B)", "B", "named choice"),
+        ("I pick B.", "B", "named choice"),
+        ("The correct choice is A because of X", "A", "named choice"),
+        (r"\boxed{\text{Option B}}", "B", "named choice"),
+        ("Answer: option B", "B", "stated answer"),
+        ("**Answer:** Choice (B)", "B", "stated answer"),
+    ],
+)
+def test_a_letter_that_is_named_clearly_is_the_final_answer(choices, answer, letter, rule):
+    decide = all_judges()["choice"].decide
+    assert decide(answer, letter, choices) == (True, letter, rule)
+    other = "C" if letter == "B" else "B"
+    assert decide(answer, other, choices) == (False, letter, rule)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "A function of x is correct.",
+        "The answer is A function of x.",
+        "A choice is made",
+        "Option A or B",
+        "Answer: option A or B",
+        "Option A, since B is too small",
+        "(A) and (B)",
+        "Option A is incorrect.",
+        "Option A is wrong",
+        "It isn't option A.",
+        "This rules out option A.",
+        "Is it option A?",
+        "If option A is correct",
+        "Option A has more mass than any",
+        "We see a body (A), which falls",
+        "Option A is correct.\nThis was a hard problem.",
+        "Option J is correct",
+        r"Option A is correct: \boxed{9}",
+    ],
+)
+def test_a_letter_that_is_not_named_clearly_is_no_final_answer(answer):
+    for reference in "AB":
+        assert verdict("choice", {"answer": reference, "choices": CHOICES}, answer) is None
+
+
 def test_choices_have_several_forms():
     labelled = {"label": ["A", "B"], "text": ["x", "y"]}
     assert verdict("choice", {"choices": labelled, "answer": "B"}, "Answer: B") == (
@@ -130,6 +183,12 @@ def test_a_failure_of_the_server_stays_a_failure(reason):
     result = finish(JobResult(failure=failure))
     assert (result.row, result.failure) == (None, failure)
     assert isinstance(result.failure, Failure)
+
+
+def test_a_response_without_a_final_answer_has_a_detail_that_speaks_of_the_judge():
+    row = grader("choice", "A").grade(rows.row(answer="Option A or B"))
+    assert (row.outcome, row.final_answer) == ("no_answer", None)
+    assert row.detail == "the judge finds no final answer in the response"
 
 
 def test_a_judge_that_hangs_is_a_judge_error(monkeypatch):

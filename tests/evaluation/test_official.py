@@ -76,7 +76,7 @@ def test_ojbench_has_no_score_until_its_judge_has_decided(tmp_path: Path, monkey
     before = scores(run)
     assert (before["pass@1"], before["responses"]) == (None, 0)
     assert before["outcomes"] == {"unjudged": 5}
-    assert before["partial"] is False  # there is no score yet
+    assert before["partial"] is True
 
     exported = tmp_path / "submissions.jsonl"
     assert "4 responses" in finish(judge(run, "--export", str(exported)))
@@ -156,7 +156,7 @@ def test_further_samples_wait_after_an_import(tmp_path: Path, monkeypatch):
     compared = [TESSY, "compare", str(run), "--out", str(tmp_path / "page.html")]
     text = " ".join(finish(compared).split())
     assert f"run is not complete ({note}), so its scores may change" in text
-    assert "and `tessy judge` reads the verdicts" in text
+    assert "may change; `tessy judge` reads the verdicts" in text
     (figures,) = json.loads((tmp_path / "page.json").read_text("utf-8"))["runs"]
     assert figures["partial"] is True
     rows = [each | {"verdict": "AC", "is_passed": True} for each in lines(exported)]

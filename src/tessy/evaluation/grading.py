@@ -101,7 +101,9 @@ class Grader:
         except Exception as error:  # of a judge or its library, on text of a model
             return self._judge_failed(row, error)
         if verdict is None:
-            return self._row(row, "no_answer", detail="the response contains no final answer")
+            return self._row(
+                row, "no_answer", detail="the judge finds no final answer in the response"
+            )
         return self._row(row, "correct" if verdict.correct else "wrong", verdict)
 
     async def _grade_program(

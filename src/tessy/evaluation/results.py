@@ -43,17 +43,22 @@ def has_known_data(document: Mapping[str, Any]) -> bool:
     return any(session.get("config", {}).get(KNOWN_DATA) is True for session in sessions)
 
 
+def are_samples_missing(found: EvaluationScore, failures: int, planned: int | None) -> bool:
+    """Return whether fewer samples ended than planned; False if the plan is not recorded."""
+    return planned is not None and found.outcomes.total() + failures < planned
+
+
 def partial_note(found: EvaluationScore, failures: int, planned: int | None) -> str:
     """Return why a score is partial, as in ``partial: 37 of 80 samples``; empty if it is final.
 
-    Samples are missing if fewer ended than planned. Verdicts are missing if some responses wait for
-    the official judge and others have a score.
+    Samples are missing if fewer ended than planned. Verdicts are missing if responses wait for the
+    official judge.
     """
     responses, waiting = found.outcomes.total(), found.outcomes["unjudged"]
     notes = []
-    if planned is not None and responses + failures < planned:
+    if planned is not None and are_samples_missing(found, failures, planned):
         notes.append(f"{responses + failures:,} of {planned:,} samples")
-    if waiting and found.n:
+    if waiting:
         notes.append(f"verdicts on {responses - waiting:,} of {counted(responses, 'response')}")
     return f"partial: {', '.join(notes)}" if notes else ""
 

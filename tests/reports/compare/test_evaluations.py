@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tessy.core.errors import ConfigError, RunError
+from tessy.evaluation.results import read_result
 from tessy.reports.viewer.page import write_report
 from tests.reports.compare.test_compare import run_compare
 from tests.support import rows as run_rows
@@ -67,6 +68,25 @@ def test_evaluations_are_compared_problem_by_problem(before: Path, after: Path, 
     assert second["outcomes"] == {"correct": 37, "truncated": 2, "no_answer": 1}
     assert second["reasons"] == {"repetition": 1, "budget": 1, "control_in_answer": 1}
     assert run_compare(before, after, out=out, width=200) == text
+
+
+@pytest.mark.parametrize("outcome", ["wrong", "unjudged"])
+@pytest.mark.parametrize("planned", [2, 3])
+def test_an_incomplete_evaluation_names_the_commands_that_complete_it(
+    outcome, planned, tmp_path: Path
+):
+    rows = [judged(f"q{n}", outcome=outcome) for n in range(2)]
+    run = write_evaluation(tmp_path / "run", *rows, facts={"planned_samples": planned})
+    text = run_compare(run, out=tmp_path / "page.html", width=200)
+    assert ("the same `tessy evaluate` command resumes it" in text) == (planned == 3)
+    assert ("`tessy judge` reads the verdicts" in text) == (outcome == "unjudged")
+    is_partial = planned == 3 or outcome == "unjudged"
+    assert ("is not complete" in text) == is_partial
+    assert ("verdicts on 0 of 2 responses" in text) == (outcome == "unjudged")
+    assert (
+        json.loads((tmp_path / "page.json").read_text("utf-8"))["runs"][0]["partial"] == is_partial
+    )
+    assert read_result(run).to_json()["partial"] == is_partial
 
 
 def test_validity_is_counted(after: Path, tmp_path: Path):

@@ -106,6 +106,8 @@ def test_a_strategy_is_added_by_one_module():
         ),
         ("restyle", {"cut": "extend", "lexicon": "more.txt"}, {}),
         ("tessy", {"answer_by": "teacher", "cut": "extend"}, {}),
+        ("teacher-only", {"student": RoleConfig(model="s", predictor="lexicon")}, {}),
+        ("student-only", {"teacher": TeacherConfig(model="t", url="http://127.0.0.1:1/v1")}, {}),
     ],
 )
 def test_options_that_a_strategy_does_not_read_are_named(name, changed, unread):

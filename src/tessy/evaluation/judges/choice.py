@@ -2,7 +2,8 @@ r"""``choice``: the final answer is the letter, or the text, of the correct choi
 
 The reference is the letter of the correct choice, its text, or (as a whole number) its index from
 0. A last line ``ANSWER: B`` decides, else the last ``answer: B`` in the text unless a ``\boxed``
-follows, and else :mod:`tessy.answers.agreement`. A text that matches no choice contains no answer.
+follows, else :mod:`tessy.answers.agreement`, and else the single letter that the box or the last
+line names as in ``Option B is correct``. In a text that names no single choice, no answer is found.
 """
 
 from __future__ import annotations
@@ -23,7 +24,30 @@ _LINE = re.compile(r"ANSWER: ?([A-J])")
 # "**Answer:** (B)", "answer: $\\boxed{B}$", but not "answer: A or B" and "answer: Amines".
 _STATED = re.compile(
     r"\banswer\b[\s*_]*:[\s*_$(\[]*(?:\\(?:boxed|text|mathrm|mathbf|textbf)\s?\{[({]?)*"
+    r"(?:(?:option|choice)\b[\s*_(]*)?"
     r"([A-J])(?![\w'’])(?!\s*(?:,|/|\bor\b|\band\b|&)\s*\(?[A-J]\b)",
+    re.IGNORECASE,
+)
+
+# What confirms a letter: "B is correct", "B is the right answer".
+_CONFIRMED = r"\s+is\s+(?:therefore\s+)?(?:the\s+)?(?:correct|right|best|answer)\b"
+_NAMED = re.compile(
+    # "option A", "the choice is A", "(A)" or "**A**", at the end, before a reason, or confirmed
+    r"(?:\b(?i:answer|choice|option|choose|select|pick)(?:\s+is)?\b:?[\s*_$({\[]*"
+    r"|\*\*\(?|(?<!\w)\()"
+    r"(?P<letter>[A-J])(?!\w)[*_$)}\].!]*"
+    rf"(?:\s*$|,?\s+(?:because|since|as|due\s+to)\b|{_CONFIRMED})"
+    # "Therefore A is correct"
+    rf"|(?<!\w)(?P<confirmed>[A-J]){_CONFIRMED}"
+)
+# A capital letter that is a word is the article "A" or the pronoun "I".
+_MENTIONED = re.compile(
+    r"(?<![\w'’])(?![AI]\s+(?!(?:is|or|and|as|because|since)\b)[a-z])([A-J])(?![\w'’])"
+)
+_DOUBT = re.compile(
+    r"\b(?:not|no|none|neither|nor|never|cannot|incorrect|wrong|false|if|whether|unless|except|but"
+    r"|without|against|unlike|contra\w*|exclud\w*|eliminat\w*|reject\w*|rul(?:e|es|ed|ing)\s+out)\b"
+    r"|n['’]t\b|\?",
     re.IGNORECASE,
 )
 
@@ -68,7 +92,8 @@ def _decide(answer: str, reference: str, problem: Mapping[str, Any]) -> Verdict 
         return None
     others = letters.replace(reference, "")
     if not final.correct and not any(_names(answer, letter, choices) for letter in others):
-        return None
+        named = _named_letter(final.text, letters)
+        return None if named is None else Verdict(named == reference, named, "named choice")
     return Verdict(final.correct, final.text, final.rule)
 
 
@@ -85,6 +110,16 @@ def _names(answer: str, letter: str, choices: Sequence[str]) -> bool:
     """Return whether the final answer of a text is this choice."""
     final = _final_answer(answer, letter, choices)
     return final is not None and final.correct
+
+
+def _named_letter(text: str, letters: str) -> str | None:
+    """Return the only choice that a box or a last line names; None without a single one."""
+    mentioned = set(_MENTIONED.findall(text))
+    if len(mentioned) != 1 or _DOUBT.search(text):
+        return None
+    named = {match["letter"] or match["confirmed"] for match in _NAMED.finditer(text)}
+    letter = mentioned.pop()
+    return letter if named == {letter} and letter in letters else None
 
 
 def _stated_letter(answer: str, count: int) -> tuple[str, str] | None:

@@ -11,7 +11,12 @@ from typing import Any, NamedTuple
 
 from tessy.core.formatting import NONE
 from tessy.core.records import Evaluation, EvaluationOutcome, Key, problem_digest
-from tessy.evaluation.results import has_known_data, partial_note, planned_samples
+from tessy.evaluation.results import (
+    are_samples_missing,
+    has_known_data,
+    partial_note,
+    planned_samples,
+)
 from tessy.evaluation.scores import EvaluationScore, JudgedSample, problem_means, score
 from tessy.reports.compare.figures import problem_messages
 from tessy.reports.compare.paper_scores import PaperScores, paper_scores
@@ -45,6 +50,17 @@ class EvaluatedRun:
     def partial(self) -> str:
         """Why its score is partial; empty if it is final."""
         return partial_note(self.score, self.unjudged.total(), planned_samples(self.document))
+
+    @property
+    def lacks_samples(self) -> bool:
+        """Whether fewer samples ended than planned."""
+        planned = planned_samples(self.document)
+        return are_samples_missing(self.score, self.unjudged.total(), planned)
+
+    @property
+    def lacks_verdicts(self) -> bool:
+        """Whether responses wait for the official judge of the benchmark."""
+        return self.score.outcomes["unjudged"] > 0
 
     @cached_property
     def judged(self) -> list[JudgedSample]:

@@ -61,8 +61,8 @@ def describe_evaluations(runs: Sequence[EvaluatedRun]) -> str:
     for run in runs:
         if run.partial:
             text += (
-                f" {run.name} is not complete ({run.partial}), so its scores may change; the "
-                f"same `tessy evaluate` command resumes it{_and_judges(run)}."
+                f" {run.name} is not complete ({run.partial}), so its scores may change; "
+                f"{_how_to_complete(run)}."
             )
     if unknown := [run for run in runs if run.has_unknown_data]:
         without = ", ".join(run.name for run in unknown)
@@ -82,9 +82,14 @@ def describe_evaluations(runs: Sequence[EvaluatedRun]) -> str:
     return text
 
 
-def _and_judges(run: EvaluatedRun) -> str:
-    waits = run.score.outcomes["unjudged"]
-    return ", and `tessy judge` reads the verdicts of its official judge" if waits else ""
+def _how_to_complete(run: EvaluatedRun) -> str:
+    """Return the commands that add what is missing."""
+    commands = []
+    if run.lacks_samples:
+        commands.append("the same `tessy evaluate` command resumes it")
+    if run.lacks_verdicts:
+        commands.append("`tessy judge` reads the verdicts of its official judge")
+    return ", and ".join(commands)
 
 
 def _sampling(run: EvaluatedRun, names: Iterable[str]) -> str:

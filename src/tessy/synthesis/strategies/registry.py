@@ -62,7 +62,8 @@ def strategy_of(options: SynthesisOptions) -> Strategy:
 def unread_options(options: SynthesisOptions) -> list[str]:
     """Return a warning for each option that is set but not read by the strategy.
 
-    It is no error, so that one TOML file can serve several strategies.
+    It is no error, so that one TOML file can serve several strategies. For the same reason there is
+    no warning for options of a role, such as the predictors of a file for every strategy.
     """
     strategy = strategy_of(options)
     readers: dict[str, list[str]] = {}
