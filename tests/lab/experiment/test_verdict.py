@@ -10,7 +10,7 @@ from tessy.lab.experiment.arms import CROSSED, DISTANCES, TEACHER_ONLY, TESSY, U
 from tessy.lab.experiment.design import Design, LabJob, Setting, Trainings, quick
 from tessy.lab.experiment.gate import reason_to_refuse
 from tessy.lab.experiment.results import LabResults
-from tessy.lab.experiment.verdict import orderings, parts_sentence, sentence
+from tessy.lab.experiment.verdict import orderings, parts_sentence, sentence, sentences_by_student
 
 QUESTIONS = 200
 SETTINGS = (Setting(100, 9, 2e-4), Setting(400, 9, 2e-4), Setting(1600, 9, 2e-4))
@@ -99,6 +99,23 @@ def test_differences_are_paired_by_seed():
     assert difference is not None
     assert difference.value == pytest.approx((0 - 4) / 2 / QUESTIONS)
     assert (difference.runs, difference.questions) == (2, QUESTIONS)
+
+
+def test_each_of_several_students_has_a_sentence():
+    found = results((50, 150))
+    assert sentences_by_student(found) == []
+    by_id = {
+        name.replace("-s0-", f"-s{student}-"): (
+            {"correct": answers(100)} if student and "-tessy-" in name else result
+        )
+        for name, result in found.by_id.items()
+        for student in (0, 1)
+    }
+    design = replace(found.design, students=(0, 1))
+    first, second = sentences_by_student(LabResults(design, by_id))
+    assert first.startswith("Student 0 alone: Teacher-Only < student < TESSY held in this run at")
+    assert "Student 1 alone: Teacher-Only < student < TESSY did not hold" in second
+    assert "tessy (0.50) within noise of the student (0.50)" in second
 
 
 def test_several_students_are_the_runs():

@@ -18,6 +18,7 @@ START, END = "<!-- results -->\n", "<!-- end of results -->\n"
 def tables_of(document: Mapping[str, Any]) -> str:
     """Return the claim and the tables of lab.json as Markdown."""
     parts = [f"{document['facts']}\n\n**{document['claim']}**\n"]
+    parts += [f"{text}\n" for text in document["by_student"]]
     if document["parts"]:
         parts.append(f"{document['parts']}\n")
     for table in document["tables"]:

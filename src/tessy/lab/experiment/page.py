@@ -20,7 +20,7 @@ from tessy.lab.experiment.design import BUNDLED, Design, LabJob
 from tessy.lab.experiment.paths import LabPaths
 from tessy.lab.experiment.results import LabResults, read_results
 from tessy.lab.experiment.tables import LabTable, described, tables
-from tessy.lab.experiment.verdict import orderings, parts_sentence, sentence
+from tessy.lab.experiment.verdict import orderings, parts_sentence, sentence, sentences_by_student
 from tessy.reports import assets
 from tessy.reports.compare.command import compare
 from tessy.storage import jsonl
@@ -78,6 +78,7 @@ def build_page(
         styles=("tessy.reports.compare",),
         claim=claim,
         parts=parts_sentence(results),
+        by_student=sentences_by_student(results),
         arms=arms,
         charts=[(c.title, c.about, _uri(c.image)) for c in charts(results)],
         data_charts=[(c.title, c.about, _uri(c.image)) for c in data_charts(results)],
@@ -154,6 +155,7 @@ def to_json(
     return {
         "claim": claim,
         "parts": parts_sentence(results),
+        "by_student": sentences_by_student(results),
         "facts": _facts(results, document),
         "software": document["software"],
         "scores": rows,

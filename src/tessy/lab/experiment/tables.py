@@ -40,7 +40,7 @@ def tables(results: LabResults, paths: LabPaths) -> list[LabTable]:
     if varied:
         found += [scores(results, task, varied) for task in results.design.questions]
     found += [mistakes(results, paths, results.design.first_setting), data(results)]
-    return [table for table in found if table.rows]
+    return [table for table in found if any(name != UNTRAINED for name, _ in table.rows)]
 
 
 def scores(results: LabResults, task: Task, settings: Sequence[Setting]) -> LabTable:

@@ -104,6 +104,20 @@ def sentence(found: list[Ordering]) -> str:
     return f"{first}. It did not hold {reasons}."
 
 
+def sentences_by_student(results: LabResults) -> list[str]:
+    """Return the sentence on the claim for each of several students, by its seeds and questions."""
+    if len(results.students) < 2:
+        return []
+    found = []
+    for student in results.students:
+        others = [other for other in results.design.students if other != student]
+        jobs = (job.id for job in results.jobs if job.student == student)
+        by_id = {name: results.by_id[name] for name in jobs if name in results.by_id}
+        alone = LabResults(results.design, by_id, others)
+        found.append(f"Student {student} alone: {sentence(orderings(alone))}")
+    return found
+
+
 def _sizes(found: list[Ordering]) -> str:
     *others, last = (f"{one.setting.rows:,}" for one in found)
     return f"at N = {', '.join(others)} and {last}" if others else f"at N = {last}"
