@@ -90,7 +90,7 @@ class Design:
     trainings: tuple[Trainings, ...]
     by_epoch: tuple[str, ...] = ()
     questions: dict[Task, int] = field(
-        default_factory=lambda: {"calc": 400, "max": 100, "rev": 100}
+        default_factory=lambda: {"calc": 300, "max": 100, "rev": 100}
     )
     epoch_questions: int = 200
     new_predictors: bool = False
@@ -241,6 +241,5 @@ def full() -> Design:
             Trainings(_OTHERS, (_setting(400),), seeds[:1]),
         ),
         by_epoch=_MAIN,
-        questions={"calc": 300, "max": 100, "rev": 100},
         new_predictors=True,
     )
