@@ -5,14 +5,12 @@ from __future__ import annotations
 import io
 import json
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 import pytest
-import torch
 from rich.console import Console
 
 from tessy.config.lab import LabConfig
@@ -27,22 +25,16 @@ from tessy.lab.experiment.problems import first_ids
 from tessy.storage.run_reader import iter_trajectories
 from tests.support.lab_runs import SETTING, TINY, do_here, made_up, opened
 
-pytestmark = pytest.mark.timeout(600)  # a busy machine takes minutes
+pytestmark = [
+    pytest.mark.timeout(600),  # a busy machine takes minutes
+    pytest.mark.usefixtures("one_thread"),
+]
 
 TRAINED = {arm: LabJob("train", 0, arm, SETTING, 0, arm == TESSY) for arm in (TEACHER_ONLY, TESSY)}
 
 
 def result(paths: LabPaths, job: LabJob):
     return json.loads(paths.result(job).read_bytes())
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """One thread, as a worker process has."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -27,21 +26,15 @@ from tessy.lab.experiment.outcomes import SkippedError
 from tessy.lab.experiment.problems import draw
 from tests.support.lab_runs import SETTING, TINY, do_here, opened
 
-pytestmark = pytest.mark.timeout(600)  # a busy machine takes minutes
+pytestmark = [
+    pytest.mark.timeout(600),  # a busy machine takes minutes
+    pytest.mark.usefixtures("one_thread"),
+]
 
 PROBLEMS = [problem.text for problem in draw("calc", 5, Random(1))]
 OPTIONS = OnPolicyOptions(
     epochs=2, batch=4, learning_rate=2e-4, temperature=0.6, most_tokens=300, seed=0
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """One thread, as a worker process has."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 class Recorder(ThinkingTrainer):
