@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 from tessy.core.statistics import CrossedEstimate
 from tessy.lab.experiment.arms import DISTANCES, TEACHER_ONLY, TESSY, UNTRAINED, UPPER
-from tessy.lab.experiment.design import Setting
 from tessy.lab.experiment.problems import TARGET
 from tessy.lab.experiment.results import LabResults
 from tessy.lab.tasks import TASKS, Task
@@ -35,14 +34,6 @@ class Chart(NamedTuple):
     title: str
     about: str  # caption and alternative text
     image: bytes  # SVG
-
-
-def curves(results: LabResults) -> list[Setting]:
-    """Return the settings of the curves over N: those with the first epochs and learning rate."""
-    first = results.design.first_setting
-    settings = results.design.settings()
-    same = [s for s in settings if (s.epochs, s.lr) == (first.epochs, first.lr)]
-    return sorted(same, key=lambda setting: setting.rows)
 
 
 def main_figure(results: LabResults) -> bytes:
@@ -122,7 +113,7 @@ def _accuracy_chart(results: LabResults, task: Task) -> Chart | None:
 
 
 def _accuracy(axes: Any, results: LabResults, task: Task) -> None:  # noqa: ANN401
-    settings = curves(results)
+    settings = results.design.sizes()
     sizes = [setting.rows for setting in settings]
     base = results.score(UNTRAINED, None, task)
     if base is not None:

@@ -112,6 +112,12 @@ class Design:
         found = (one for one in self.trainings if arm is None or arm in one.arms)
         return list(dict.fromkeys(setting for one in found for setting in one.settings))
 
+    def sizes(self) -> list[Setting]:
+        """Return the settings with the epochs and learning rate of the first one, by size."""
+        first = self.first_setting
+        same = [s for s in self.settings() if (s.epochs, s.lr) == (first.epochs, first.lr)]
+        return sorted(same, key=lambda setting: setting.rows)
+
     def seeds_of(self, arm: str, setting: Setting) -> list[int]:
         """Return the seeds that an arm is trained with."""
         found = (one for one in self.trainings if arm in one.arms and setting in one.settings)

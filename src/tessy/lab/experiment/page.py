@@ -15,7 +15,7 @@ from tessy.config.data import CompareConfig
 from tessy.core.formatting import duration
 from tessy.core.records import Trajectory
 from tessy.lab.experiment.arms import ARMS, UNTRAINED
-from tessy.lab.experiment.charts import charts, curves, data_charts, main_figure
+from tessy.lab.experiment.charts import charts, data_charts, main_figure
 from tessy.lab.experiment.design import BUNDLED, Design, LabJob
 from tessy.lab.experiment.paths import LabPaths
 from tessy.lab.experiment.results import LabResults, read_results
@@ -86,7 +86,7 @@ def build_page(
         samples=_samples(results),
         questions=results.design.questions,
         setting=results.design.first_setting,
-        sizes=[setting.rows for setting in curves(results)],
+        sizes=[setting.rows for setting in results.design.sizes()],
         seeds=len(results.design.seeds),
         students=[s for s in results.students if s != BUNDLED],
         left_out=dict(left_out),

@@ -10,7 +10,6 @@ from tessy.core.formatting import NONE, interval, percent
 from tessy.core.records import Evaluation
 from tessy.core.statistics import CrossedEstimate
 from tessy.lab.experiment.arms import ARMS, GROUPS, UNTRAINED
-from tessy.lab.experiment.charts import curves
 from tessy.lab.experiment.design import LabJob, Setting
 from tessy.lab.experiment.mistakes import MEANINGS, MISTAKES, has_no_answer, mistake_of
 from tessy.lab.experiment.paths import LabPaths
@@ -34,7 +33,7 @@ class LabTable(NamedTuple):
 
 def tables(results: LabResults, paths: LabPaths) -> list[LabTable]:
     """Return every table that the results have data for, in reading order."""
-    sizes = curves(results)
+    sizes = results.design.sizes()
     found = [scores(results, task, sizes) for task in results.design.questions]
     varied = [setting for setting in results.design.settings() if setting not in sizes]
     if varied:
@@ -45,11 +44,11 @@ def tables(results: LabResults, paths: LabPaths) -> list[LabTable]:
 
 def scores(results: LabResults, task: Task, settings: Sequence[Setting]) -> LabTable:
     """Return accuracies in one task, and on the trained task paired differences."""
-    first = results.design.first_setting
+    sizes = results.design.sizes()
     columns: list[Column] = []
     for setting in settings:
         name = f"N = {setting.rows:,}"
-        if (setting.epochs, setting.lr) != (first.epochs, first.lr):
+        if setting not in sizes:
             name += f", {setting.epochs} epochs, lr {setting.lr:g}"
         columns.append(Column(name, ""))
         if task == TARGET:
@@ -71,7 +70,7 @@ def scores(results: LabResults, task: Task, settings: Sequence[Setting]) -> LabT
         "Below: 95 % interval for other seeds and questions, and the number of trainings; of a "
         f"single training, for other questions only.{differences}"
     )
-    kind = "Accuracy in" if list(settings) == curves(results) else "Other schedules:"
+    kind = "Accuracy in" if list(settings) == sizes else "Other schedules:"
     return LabTable(f"{kind} {task}", about, tuple(columns), rows)
 
 

@@ -46,11 +46,8 @@ def orderings(results: LabResults) -> list[Ordering]:
 
     A setting with unfinished trainings has none: the scores would be of different students.
     """
-    first = results.design.first_setting
     found = []
-    for setting in sorted(results.design.settings(), key=lambda setting: setting.rows):
-        if (setting.epochs, setting.lr) != (first.epochs, first.lr):
-            continue
+    for setting in results.design.sizes():
         if not all(results.is_complete(arm, setting) for arm in (TEACHER_ONLY, TESSY)):
             continue
         differences = [
