@@ -34,6 +34,7 @@ from tessy.answers.maths import UndecidedError, same_formula
 _CHOICE = re.compile(
     r"(?:\((?P<in>[a-j])\)|(?P<before>[a-j])[).:])(?![a-z]$|\()(?P<text>.*)", re.DOTALL
 )
+_REJECTED = re.compile(r"(?:is|was)(?:n['’]t\b| (?:not|wrong|incorrect|false)\b).*", re.DOTALL)
 _LABEL = re.compile(r"\([a-j]\)|(?<!\w)[a-j][).:]")
 _NAMED = re.compile(r"[a-z]\w*(?:\(\w+\))?=")
 _UNIT_WORD = (
@@ -187,6 +188,8 @@ def _differ_in_money(text: str, reference: str) -> bool:
 def _same_choice(text: str, expected: str) -> bool | None:
     """Return whether two choices such as "(b)12", "b" and "12" agree; None if none has a label."""
     first, second = _CHOICE.fullmatch(text), _CHOICE.fullmatch(expected)
+    if first and _REJECTED.fullmatch(first["text"].strip()):
+        return False  # "(a) is wrong"
     if first and second:
         texts = first["text"].strip(), second["text"].strip()
         return _letter(first) == _letter(second) and (not all(texts) or _same(*texts) is True)
