@@ -77,10 +77,20 @@ def test_an_interval_contains_its_value(rows):
 
 
 @pytest.mark.parametrize(
-    ("degrees", "value"), [(4, 2.7764), (9, 2.2622), (19, 2.0930), (99, 1.9842), (10**6, 1.9600)]
+    ("degrees", "value"),
+    [
+        (1, 12.7062),
+        (1.5, 6.0167),
+        (2, 4.3027),
+        (3, 3.1824),
+        (9, 2.2622),
+        (60, 2.0003),
+        (99, 1.9842),
+        (10**6, 1.95997),
+    ],
 )
-def test_the_quantile_of_students_t(degrees: int, value: float):
-    assert t95(degrees) == pytest.approx(value, rel=0.003)
+def test_the_quantile_of_students_t(degrees: float, value: float):
+    assert t95(degrees) == pytest.approx(value, rel=1e-4)
 
 
 @given(st.lists(st.integers(0, 50_000), min_size=1), st.integers(1, 100))
