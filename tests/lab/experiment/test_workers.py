@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ from tessy.lab.experiment.design import LabJob
 from tessy.lab.experiment.outcomes import JobError, JobInterrupted, check_status
 from tessy.lab.experiment.paths import LabPaths
 from tessy.lab.experiment.workers import Interruption, run_all
+from tessy.runtime.stop import interruptible
 
 JOBS = [LabJob("data", 0, name) for name in ("a", "b", "c", "d")]
 NEEDS = {JOBS[2].id: [JOBS[0].id, JOBS[1].id], JOBS[3].id: [JOBS[2].id]}
@@ -24,11 +26,12 @@ NEEDS = {JOBS[2].id: [JOBS[0].id, JOBS[1].id], JOBS[3].id: [JOBS[2].id]}
 
 def work(folder: Path, job: LabJob) -> dict[str, object]:
     if (folder / f"fail-{job.name}").exists():
+        (folder / f"failed-{job.name}").touch()
         raise ValueError("as asked")
     if (folder / f"stop-{job.name}").exists():
         raise JobInterrupted(job.id)
     if (folder / f"signal-{job.name}").exists():
-        os.kill(os.getpid(), signal.SIGINT)
+        asyncio.run(interrupted_command(job))
     if (folder / f"wait-{job.name}").exists():
         (folder / f"began-{job.name}").touch()
         while (folder / f"wait-{job.name}").exists():
@@ -36,6 +39,15 @@ def work(folder: Path, job: LabJob) -> dict[str, object]:
     with (folder / "done.txt").open("a") as file:
         file.write(job.name)
     return {"process": os.getpid(), "threads": os.environ["OMP_NUM_THREADS"]}
+
+
+async def interrupted_command(job: LabJob) -> None:
+    """Get a SIGINT inside a command, which drains on it."""
+    async with interruptible() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        await asyncio.sleep(0.05)
+        if stop.requested:
+            raise JobInterrupted(job.id)
 
 
 def run(folder: Path, **options: Any) -> bool:
@@ -79,6 +91,41 @@ def test_finished_jobs_are_skipped(tmp_path):
     assert run(tmp_path)
     assert (tmp_path / "done.txt").read_text() == "abcd"
     assert before.items() <= results(tmp_path).items()
+
+
+def test_a_failed_job_does_not_discard_the_results_beside_it(tmp_path):
+    (tmp_path / "fail-a").touch()
+    waiting = tmp_path / "wait-b"
+    waiting.touch()
+
+    def finish() -> None:
+        while not all((tmp_path / name).exists() for name in ("failed-a", "began-b")):
+            time.sleep(0.01)
+        waiting.unlink()
+
+    thread = threading.Thread(target=finish)
+    thread.start()
+    with pytest.raises(JobError, match="data-s0-a failed"):
+        run(tmp_path, workers=2)
+    thread.join()
+    assert list(results(tmp_path)) == [JOBS[1].id]
+
+
+def test_as_many_jobs_run_at_the_same_time_as_there_are_workers(tmp_path):
+    for job in JOBS[:2]:
+        (tmp_path / f"wait-{job.name}").touch()
+
+    def finish() -> None:
+        while not all((tmp_path / f"began-{job.name}").exists() for job in JOBS[:2]):
+            time.sleep(0.01)
+        for job in JOBS[:2]:
+            (tmp_path / f"wait-{job.name}").unlink()
+
+    thread = threading.Thread(target=finish)
+    thread.start()
+    assert run(tmp_path, workers=2)  # a and b run at the same time
+    thread.join()
+    assert (tmp_path / "done.txt").read_text()[2:] == "cd"
 
 
 def test_jobs_that_are_left_out_are_not_done(tmp_path):

@@ -16,6 +16,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from types import FrameType
 
+from tessy.core.errors import TessyError
 from tessy.lab.experiment.design import LabJob
 from tessy.lab.experiment.outcomes import JobError, JobInterrupted
 from tessy.lab.experiment.paths import LabPaths
@@ -80,16 +81,18 @@ def run_all(
     ended.
 
     Raises:
-        JobError: A job failed; the results of others are kept.
+        JobError: A job failed. The others that were running are finished, and their results kept.
     """
     waiting = [job for job in jobs if not finished(paths, job)]
     done = {job.id for job in jobs} - {job.id for job in waiting}
     running: dict[Future[dict[str, object]], LabJob] = {}
+    first_error: TessyError | None = None
     with _pool(workers, paths.logs, do) as pool:
         while waiting or running:
             waiting = [job for job in waiting if not leave_out(job)]
             ready = [job for job in waiting if done.issuperset(needs(job))]
-            for job in () if interruption.requested else ready[: workers - len(running)]:
+            stopping = interruption.requested or first_error is not None
+            for job in () if stopping else ready[: workers - len(running)]:
                 waiting.remove(job)
                 running[pool.submit(_timed, job)] = job
             if not running:
@@ -97,12 +100,15 @@ def run_all(
             ended, _ = wait(running, _POLL_SECONDS, FIRST_COMPLETED)
             for future in ended:
                 job = running.pop(future)
-                result = _result(future, job, paths)
-                if result is None:
-                    continue
-                jsonl.write_json(paths.result(job), {"job": job.id, **result})
-                done.add(job.id)
-                on_result(job, result)
+                try:
+                    result = _result(future, job, paths)
+                    if result is not None:
+                        done.add(job.id)
+                        on_result(job, result)
+                except TessyError as error:
+                    first_error = first_error or error
+    if first_error is not None:
+        raise first_error
     return all(finished(paths, job) or leave_out(job) for job in jobs)
 
 
@@ -139,7 +145,8 @@ def _start(logs: Path, do: Do) -> None:
     """
     global _do
     _do = do
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A job's commands install handlers, so it is not enough to ignore the signal.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     log = (logs / f"worker-{os.getpid()}.log").open("a", encoding="utf-8", buffering=1)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
@@ -167,18 +174,20 @@ def _cpu_seconds() -> float:
 def _result(
     future: Future[dict[str, object]], job: LabJob, paths: LabPaths
 ) -> dict[str, object] | None:
-    """Return a result; None if the job was interrupted."""
+    """Return a result, which is written to its file; None if the job was interrupted."""
     try:
-        return future.result()
+        result = future.result()
     except JobInterrupted:
         return None
     except BrokenProcessPool as error:
         raise JobError(
-            f"{job.id}: its process was killed, perhaps for lack of memory; run the same command "
-            "to resume with fewer --workers"
+            f"the process of {job.id}, or of a job beside it, was killed, perhaps for lack of "
+            "memory; run the same command to resume with fewer --workers"
         ) from error
     except Exception as error:
         raise JobError(
             f"{job.id} failed: {error!r}; {paths.logs} has its output. The same command resumes "
             "the experiment"
         ) from error
+    jsonl.write_json(paths.result(job), {"job": job.id, **result})
+    return result
