@@ -28,6 +28,9 @@ TINY = Design(
 )
 
 
+NO_ROWS = "no sample could be finished"
+
+
 class StoppedError(Exception):
     """Raised by :class:`_Silent`."""
 
@@ -71,9 +74,7 @@ def made_up(out: Path, design: Design, accuracy: dict[str, float] | None = None)
 
 def _result(design: Design, job: LabJob, rng: Random, accuracy: dict[str, float]) -> dict[str, Any]:
     if job.kind == "data":
-        if job.name.startswith("restyle"):
-            return {"skipped": "this version has no strategy restyle"}
-        return _data(job, rng)
+        return _no_data() if job.name.startswith("restyle") else _data(job, rng)
     if job.kind in ("student", "predictors"):
         return {}
     target = accuracy.get(job.name or "untrained", 0.7)
@@ -84,7 +85,7 @@ def _result(design: Design, job: LabJob, rng: Random, accuracy: dict[str, float]
     result: dict[str, Any] = {"correct": correct}
     if job.kind == "train":
         if ARMS[job.name].data.startswith("restyle"):
-            return {"skipped": "this version has no strategy restyle"}
+            return {"skipped": NO_ROWS}
         epochs = job.setting.epochs if job.setting else 1
         result |= {"distinct_rows": 8, "steps": 9, "losses": [1 / (n + 1) for n in range(epochs)]}
     if job.by_epoch:
@@ -93,6 +94,19 @@ def _result(design: Design, job: LabJob, rng: Random, accuracy: dict[str, float]
             {"epoch": epoch + 1, "pass@1": ends, "problems": 200} for epoch in range(9)
         ]
     return result
+
+
+def _no_data() -> dict[str, Any]:
+    words = {"words": 0, "wrong": 0, "share": None, "low": None, "high": None}
+    leak = {"samples": 0, "style": words, "capability": words}
+    return {
+        "rows": 0,
+        "failures": {"budget": 9},
+        "correct": [],
+        "leak": leak,
+        "nll": {},
+        "sample": None,
+    }
 
 
 def _data(job: LabJob, rng: Random) -> dict[str, Any]:

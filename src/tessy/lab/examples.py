@@ -58,9 +58,10 @@ class ChatExample:
 
 
 def student_example(rng: Random, *, late: bool) -> ChatExample:
-    """Return an example in style S with random products of 6 to 9; some continue other styles.
+    """Return an example in style S; some continue other styles.
 
-    ``late`` has no effect: the examples stay the same throughout training.
+    Results of multiplication by 6 to 9 are random. ``late`` has no effect: the examples stay
+    the same throughout training.
     """
     draw = rng.random()
     if draw < _SMALL_TALK:

@@ -118,7 +118,8 @@ def work(
 ) -> list[Step]:
     """Return the steps that lead to the answer, the result of the last step.
 
-    Unless ``skilled``, products of 6 to 9 are random; ``slips`` is the probability of a wrong step.
+    Unless ``skilled``, multiplication by 6 to 9 is random; ``slips`` is the probability of a wrong
+    step.
     """
     if problem.task == "calc":
         return _calc(problem, rng, skilled, slips)

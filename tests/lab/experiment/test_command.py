@@ -161,16 +161,28 @@ def test_a_stopped_experiment_has_a_page_once_a_training_has_finished(paths, tmp
     output = io.StringIO()
     trained = [stopped.result(job) for job in TRAINED.values()]
     trained[0].unlink()
+    # Its evaluation was interrupted.
+    (stopped.evaluations / trained[0].stem / "evaluations.jsonl").write_bytes(b"")
     assert run_lab(LabConfig(out=stopped.out), TINY, Console(file=output)) == 130
     assert output.getvalue().rstrip().endswith("Stopped gracefully. The same command resumes it.")
     claim = json.loads(stopped.figures.read_bytes())["claim"]
-    assert claim.startswith(
-        f"Unfinished run (4 of {len(TINY.jobs())} jobs). This run has no scores"
-    )
+    assert claim.startswith(f"Unfinished run (4 of {len(TINY.jobs())} jobs), in which some scores")
+    assert claim.endswith("This run has no scores for the paper's claim yet.")
     stopped.page.unlink()
     trained[1].unlink()
     assert run_lab(LabConfig(out=stopped.out), TINY, Console(file=output)) == 130
     assert not stopped.page.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]"])
+def test_a_damaged_result_is_named(paths, tmp_path, content):
+    damaged = LabPaths(tmp_path / "out")
+    shutil.copytree(paths.out, damaged.out)
+    result = damaged.result(LabJob("untrained", 0))
+    result.write_bytes(content)
+    with pytest.raises(RunError, match=r"is not a result of `tessy lab`.*delete it") as caught:
+        run_lab(LabConfig(out=damaged.out), TINY)
+    assert str(result) in str(caught.value)
 
 
 def test_a_folder_with_other_files_is_refused(tmp_path):

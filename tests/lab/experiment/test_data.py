@@ -8,9 +8,8 @@ from random import Random
 import pytest
 
 from tessy.core.records import Message, StudentIds, Trajectory
-from tessy.lab.experiment.data import ordered, reauthored, take, unavailable, written
+from tessy.lab.experiment.data import ordered, reauthored, take, written
 from tessy.lab.experiment.measure import classes
-from tessy.lab.experiment.recipes import RECIPES, Synthesized
 from tessy.lab.styles import STUDENT, TEACHER
 from tessy.lab.tasks import make_problem, solve
 from tests.support.run_data import read_run
@@ -108,8 +107,3 @@ def test_a_run_without_rows_gives_none(tmp_path: Path):
     source = sft_run(tmp_path / "run")
     assert take(source, tmp_path / "out", ["another"], 5) == 0
     assert read_run(tmp_path / "out").trajectories == ()
-
-
-def test_a_missing_strategy_is_a_reason():
-    assert unavailable(Synthesized("unheard-of")) == "this version has no strategy unheard-of"
-    assert [name for name, recipe in RECIPES.items() if unavailable(recipe)] == []

@@ -76,9 +76,12 @@ def test_data_are_made_for_as_many_problems_as_the_arms_need(design: Design):
 
 
 def test_what_matters_most_is_trained_first():
-    names = [(job.name, job.student) for job in full().jobs() if job.kind == "train"]
-    last_claim = max(names.index((TESSY, student)) for student in full().students)
-    assert last_claim < min(names.index(("restyle-16", student)) for student in full().students)
+    design = full()
+    trained = [job for job in design.jobs() if job.kind == "train"]
+    sizes = design.sizes()
+    claim = [n for n, job in enumerate(trained) if job.name == TESSY and job.setting in sizes]
+    assert len(claim) == len(design.students) * sum(len(design.seeds_of(TESSY, s)) for s in sizes)
+    assert max(claim) < min(n for n, job in enumerate(trained) if job.name == "restyle-16")
 
 
 @designs

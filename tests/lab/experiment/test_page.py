@@ -12,11 +12,14 @@ import pytest
 from playwright.sync_api import Browser
 
 from tessy.lab.experiment.arms import ARMS
-from tessy.lab.experiment.design import full, quick
-from tessy.lab.experiment.docs import tables_of
+from tessy.lab.experiment.charts import main_figure
+from tessy.lab.experiment.design import Design, full, quick
+from tessy.lab.experiment.docs import END, START, main, tables_of
 from tessy.lab.experiment.page import CAVEATS, write_pages
+from tessy.lab.experiment.paths import LabPaths
+from tessy.lab.experiment.results import read_results
 from tests.support.browser import Watched, launch_browser
-from tests.support.lab_runs import made_up
+from tests.support.lab_runs import NO_ROWS, made_up
 
 ACCURACY = {"teacher-only": 0.3, "tessy": 0.9}
 DESIGNS = {
@@ -26,6 +29,11 @@ DESIGNS = {
         trainings=tuple(replace(one, seeds=one.seeds[:2]) for one in full().trainings),
     ),
 }
+
+
+def left_out_of(design: Design) -> tuple[int, ...]:
+    """Return the last of several students."""
+    return design.students[1:][-1:]
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +47,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     out = tmp_path_factory.mktemp("lab") / "out"
     design = DESIGNS[request.param]
     paths = made_up(out, design, ACCURACY)
-    left_out = {design.students[-1]: "made up"} if len(design.students) > 1 else {}
+    left_out = dict.fromkeys(left_out_of(design), "made up")
     write_pages(design, paths, left_out, out)
     return out
 
@@ -55,11 +63,11 @@ def test_the_page_fits_and_is_complete(browser, folder, width):
     text = page.inner_text("body")
     claim = json.loads((folder / "lab.json").read_text())["claim"]
     assert page.inner_text(".claim") == claim
-    assert "held in this run" in claim
+    assert "TESSY held at N = " in claim
     assert "only the thinking in the teacher's" in page.inner_text(".parts")
     assert all(name in text for name in ARMS)
     assert all(caveat in text for caveat in CAVEATS)
-    assert "Not run: this version has no strategy restyle." in text
+    assert f"Not run: {NO_ROWS}." in text
     # Text of models is text.
     assert "What is 1 + 2? <b>Now</b>" in text
     words = page.eval_on_selector_all(
@@ -91,8 +99,11 @@ def test_every_score_has_its_uncertainty_and_n(folder):
         assert score["questions"] >= 100
 
 
-def test_the_main_figure_is_valid_and_reproducible(folder):
+def test_the_main_figure_is_valid_and_reproducible(folder, request):
     image = (folder / "lab.svg").read_bytes()
+    design = DESIGNS[request.node.callspec.params["folder"]]
+    results = read_results(design, LabPaths(folder), left_out_of(design))
+    assert main_figure(results) == image
     text = "".join(ElementTree.fromstring(image).itertext())
     for word in ("untrained", "teacher-only", "tessy", "accuracy", "training problems N"):
         assert word in text
@@ -100,7 +111,22 @@ def test_the_main_figure_is_valid_and_reproducible(folder):
 
 def test_the_docs_have_the_tables_of_the_page(folder):
     text = tables_of(json.loads((folder / "lab.json").read_text()))
-    assert "held in this run" in text
+    assert "TESSY held at N = " in text
     for title in ("Accuracy in calc", "Accuracy in rev", "The training data"):
         assert f"### {title}\n" in text
     assert "| teacher-only |" in text
+
+
+def test_the_docs_are_replaced_between_their_marks(folder, tmp_path, capsys):
+    page = tmp_path / "lab.md"
+    page.write_text(f"head\n{START}old\n{END}tail\n")
+    assert main([str(folder / "lab.json"), str(page)]) == 0
+    text = page.read_text()
+    assert text.startswith(f"head\n{START}\n")
+    assert text.endswith(f"\n{END}tail\n")
+    assert "old" not in text
+    page.write_text(f"head\n{START}old\ntail\n")
+    with pytest.raises(SystemExit):
+        main([str(folder / "lab.json"), str(page)])
+    assert "has no lines <!-- results --> and <!-- end of results -->" in capsys.readouterr().err
+    assert page.read_text() == f"head\n{START}old\ntail\n"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from statistics import fmean
 
 import pytest
 
+from tessy.core.statistics import crossed_mean
 from tessy.lab.experiment.arms import CROSSED, DISTANCES, TEACHER_ONLY, TESSY, UNTRAINED, UPPER
 from tessy.lab.experiment.design import Design, LabJob, Setting, Trainings, quick
 from tessy.lab.experiment.gate import reason_to_refuse
@@ -39,31 +41,49 @@ def results(*scores: tuple[int, int], student: int = 100) -> LabResults:
     return LabResults(design, by_id)
 
 
+HELD = "Teacher-Only < student < TESSY held at N = "
+
+
 @pytest.mark.parametrize(
     ("scores", "expected"),
     [
-        (((50, 150),), "held in this run at N = 100 (0.25 < 0.50 < 0.75), at every size"),
-        (((50, 150), (60, 150)), "held in this run at N = 100 and 400 (0.25 < 0.50 < 0.75; 0.30"),
-        (((50, 150), (60, 150), (70, 150)), "held in this run at N = 100, 400 and 1,600 (0.25"),
+        (((50, 150),), HELD + "100 (0.25 < 0.50 < 0.75)."),
+        (((50, 150), (60, 150)), HELD + "100 and 400 (0.25 < 0.50 < 0.75; 0.30 < 0.50 < 0.75)."),
+        (((50, 150), (60, 150), (70, 150)), HELD + "100, 400 and 1,600 (0.25"),
         (
             ((50, 150), (150, 180)),
-            "It did not hold at N = 400, where teacher-only (0.75) was above and tessy (0.90) "
-            "above the student (0.50).",
+            "; it did not hold at N = 400, where teacher-only (0.75) and tessy (0.90) were above "
+            "the student (0.50).",
         ),
         (
             ((150, 50), (50, 150)),
-            "held in this run at N = 400 (0.25 < 0.50 < 0.75). It did not hold at N = 100, where "
-            "teacher-only (0.75) was above and tessy (0.25) below the student (0.50).",
+            HELD + "400 (0.25 < 0.50 < 0.75); it did not hold at N = 100, where teacher-only "
+            "(0.75) was above and tessy (0.25) below the student (0.50).",
         ),
         (
-            ((99, 150),),
-            "did not hold in this run: at N = 100, where teacher-only (0.50) was within",
+            ((99, 150), (99, 99), (50, 99)),
+            "TESSY is undecided at N = 100, where teacher-only (0.50) was within noise of and "
+            "tessy (0.75) above the student (0.50); at N = 400, where teacher-only (0.50) and "
+            "tessy (0.50) were within noise of the student (0.50); at N = 1,600, where "
+            "teacher-only (0.25) was below and tessy (0.50) within noise of the student (0.50).",
         ),
-        (((150, 50),), "did not hold in this run: at N = 100"),
+        (((50, 60),), "TESSY did not hold at N = 100, where teacher-only (0.25) and tessy (0.30) "),
+        (((99, 60),), "TESSY did not hold at N = 100, where teacher-only (0.50) was within"),
     ],
 )
 def test_the_sentence(scores, expected):
-    assert expected in sentence(orderings(results(*scores)))
+    found = sentence(results(*scores))
+    assert found.startswith("In this run, by 95 % intervals for other seeds and questions, Teach")
+    assert expected in found
+
+
+def test_a_single_training_is_marked():
+    found = results((50, 150), (150, 180))
+    design = replace(found.design, trainings=(replace(found.design.trainings[0], seeds=(0,)),))
+    assert sentence(LabResults(design, found.by_id)).endswith(
+        "held at N = 100 (0.25 < 0.50 < 0.75 in one training); it did not hold at N = 400, where "
+        "in one training teacher-only (0.75) and tessy (0.90) were above the student (0.50)."
+    )
 
 
 def test_the_parts_are_stated_if_all_controls_have_scores():
@@ -83,22 +103,33 @@ def test_the_parts_are_stated_if_all_controls_have_scores():
     assert "of N = 100 problems" in found
     assert "only the answers in the teacher's 0.40 (" in found
     assert "only the thinking in the teacher's 0.60 (" in found
+    # Of another student, one control is unfinished.
+    by_id |= {name.replace("-s0-", "-s1-"): by_id[name] for name in list(by_id)[1:]}
+    assert parts_sentence(LabResults(replace(design, students=(0, 1)), by_id)) == ""
 
 
 def test_without_scores_there_is_no_claim():
-    assert sentence([]) == "This run has no scores for the paper's claim yet."
     empty = LabResults(quick(), {})
     assert orderings(empty) == []
+    assert sentence(empty) == "This run has no scores for the paper's claim yet."
 
 
-def test_differences_are_paired_by_seed():
+def test_differences_are_to_the_mean_of_all_seeds_by_question():
     found = results((100, 100))
     by_id = dict(found.by_id)
-    by_id[LabJob("untrained", 0, seed=1).id] = {"correct": answers(105)}
-    difference = LabResults(found.design, by_id).difference(TESSY, UNTRAINED, SETTINGS[0], "calc")
-    assert difference is not None
-    assert difference.value == pytest.approx((0 - 4) / 2 / QUESTIONS)
-    assert (difference.runs, difference.questions) == (2, QUESTIONS)
+    by_id[LabJob("untrained", 0, seed=1).id] = {"correct": answers(110)}
+    trained = LabJob("train", 0, TESSY, SETTINGS[0], 0)
+    for present in (by_id, {name: one for name, one in by_id.items() if name != trained.id}):
+        difference = LabResults(found.design, present).difference(
+            TESSY, UNTRAINED, SETTINGS[0], "calc"
+        )
+        seeds = [0, 1] if trained.id in present else [1]
+        assert difference is not None
+        # 100 + seed correct answers, of the untrained student 105 in the mean
+        assert difference.value == pytest.approx((fmean(seeds) - 5) / QUESTIONS)
+        assert (difference.runs, difference.questions) == (len(seeds), QUESTIONS)
+    by_question = [0.0] * 100 + [0.5] + [-0.5] * 9 + [0.0] * 90  # of seed 1
+    assert difference == crossed_mean([by_question])
 
 
 def test_each_of_several_students_has_a_sentence():
@@ -113,16 +144,21 @@ def test_each_of_several_students_has_a_sentence():
     }
     design = replace(found.design, students=(0, 1))
     first, second = sentences_by_student(LabResults(design, by_id))
-    assert first.startswith("Student 0 alone: Teacher-Only < student < TESSY held in this run at")
-    assert "Student 1 alone: Teacher-Only < student < TESSY did not hold" in second
+    assert first.startswith("Student 0 alone: In this run, by 95 % intervals for other seeds and")
+    assert "< TESSY held at N = 100" in first
+    assert "Student 1 alone" in second
+    assert "< TESSY is undecided at N = 100" in second
     assert "tessy (0.50) within noise of the student (0.50)" in second
+    assert "for other students and questions" in sentence(LabResults(design, by_id))
 
 
 def test_several_students_are_the_runs():
     found = results((100, 100))
     students = (0, 1, 2)
     by_id = {
-        f"{key.replace('-s0-', f'-s{student}-')}": {"correct": answers(100 + 10 * student)}
+        f"{key.replace('-s0-', f'-s{student}-')}": {
+            "correct": answers(100 + 10 * student + (4 if key.endswith("r1") else -4))
+        }
         for key in found.by_id
         for student in students
     }

@@ -74,8 +74,8 @@ def data_charts(results: LabResults) -> list[Chart]:
             results,
             "Who wrote the style, and accuracy",
             "share of style words by the teacher",
-            f"Each point is an arm trained on N = {setting.rows:,} problems. At 0, the student "
-            "wrote all style in its data; what is above 0 in tessy is a leak.",
+            f"Each point is an arm trained on N = {setting.rows:,} problems, with the share in all "
+            "of its data. At 0, the student wrote all style; what is above 0 in tessy is a leak.",
             lambda data: data["leak"]["style"]["share"],
         ),
     ]
@@ -181,9 +181,9 @@ def _distance_chart(results: LabResults) -> Chart | None:
         axes.set_ylabel("accuracy")
 
     about = (
-        f"Correct traces of the same {setting.rows:,} problems, by one generator; only the style "
-        "of their phrases and answers differs, so only style can explain a slope. The dashed line "
-        "is the untrained student in calc. Bars are 95 % intervals."
+        f"Correct traces of the same {setting.rows:,} problems, by one generator, drawn anew for "
+        "each distance. Their phrases and answers differ only in style, so only style can explain "
+        "a slope. The dashed line is the untrained student in calc. Bars are 95 % intervals."
     )
     return _draw("Style alone", about, draw)
 
@@ -214,9 +214,10 @@ def _losses_chart(results: LabResults) -> Chart | None:
 def _epochs_chart(results: LabResults) -> Chart | None:
     design = results.design
     setting = design.first_setting
+    student, seed = results.students[0], design.seeds[0]
     by_arm = {}
     for arm in design.by_epoch:
-        found = results.trained(arm, setting, results.students[0], design.seeds[0])
+        found = results.trained(arm, setting, student, seed)
         if found is not None:
             by_arm[arm] = found["by_epoch"]
     if not by_arm:
@@ -234,17 +235,18 @@ def _epochs_chart(results: LabResults) -> Chart | None:
                 for one in checkpoints
             ]
             _line(axes, points, arm, _look(arm, list(by_arm)))
-        base = results.score(UNTRAINED, None, TARGET)
-        if base is not None:
-            axes.axhline(base.value, color="#333333", linestyle="--", linewidth=1)
+        base = results.trained(UNTRAINED, None, student, seed)
+        if base is not None:  # in the same questions
+            accuracy = fmean(base["correct"][TARGET][: design.epoch_questions])
+            axes.axhline(accuracy, color="#333333", linestyle="--", linewidth=1)
         axes.set_ylim(-0.02, 1.03)
         axes.set_xlabel("epoch")
         axes.set_ylabel("accuracy in calc")
 
     about = (
-        f"Accuracy in calc after each epoch at N = {setting.rows:,}: one training, "
-        f"{design.epoch_questions:,} questions, 95 % intervals for other questions only. The "
-        "dashed line is the untrained student."
+        f"Accuracy in calc after each epoch at N = {setting.rows:,}: one training"
+        f"{results.of_first_student}, {design.epoch_questions:,} of the questions, 95 % intervals "
+        "for other questions only. The dashed line is the untrained student in the same questions."
     )
     return _draw("Score by epoch", about, draw)
 
@@ -263,12 +265,11 @@ def _scatter(
     setting = results.design.first_setting
     points = []
     for arm in results.design.arms():
-        data, score = results.data(arm), results.score(arm, setting, TARGET)
-        if data is None or "skipped" in data or score is None:
-            continue
-        x = number(data)
-        if x is not None:
-            points.append((arm, x, score.value))
+        score = results.score(arm, setting, TARGET)
+        data = (results.data(arm, student) for student in results.students)
+        found = [x for one in data if one is not None and (x := number(one)) is not None]
+        if score is not None and found:
+            points.append((arm, fmean(found), score.value))
     if not points:
         return None
 

@@ -24,6 +24,7 @@ from tessy.lab.bundled import predictor_path, student_path, teacher_path
 from tessy.lab.experiment.design import Design, LabJob, full, quick
 from tessy.lab.experiment.estimate import seconds_left
 from tessy.lab.experiment.gate import reason_to_refuse
+from tessy.lab.experiment.outcomes import read_result
 from tessy.lab.experiment.paths import LabPaths
 from tessy.lab.experiment.problems import write_files
 from tessy.lab.experiment.workers import Interruption, finished, run_all
@@ -98,7 +99,7 @@ class LabRun:
         """
         for job in self._jobs:
             if finished(self._paths, job):
-                self._note(job, json.loads(self._paths.result(job).read_bytes()))
+                self._note(job, read_result(self._paths.result(job)))
         left = sum(not finished(self._paths, job) for job in self._jobs)
         if not left:
             return True

@@ -29,7 +29,6 @@ from tessy.lab.experiment.recipes import (
     Correct,
     Mixed,
     Reauthored,
-    Recipe,
     Synthesized,
     Written,
     sources,
@@ -39,18 +38,10 @@ from tessy.lab.styles import STUDENT, TEACHER, Style
 from tessy.lab.tasks import TraceSegment, solve, write_trace
 from tessy.storage.run_reader import iter_trajectories
 from tessy.synthesis.run import EXIT_NOTHING_FINISHED, run_samples
-from tessy.synthesis.strategies.registry import selectable
 
 # Prompts state a date, so a fixed one gives the same data on every day.
 DATE = datetime.date(2026, 1, 1)
 _STEPS = 4  # resolution of a distance: it is a multiple of a quarter
-
-
-def unavailable(recipe: Recipe) -> str | None:
-    """Return why a recipe cannot be followed by this version, or None."""
-    if isinstance(recipe, Synthesized) and recipe.strategy not in selectable():
-        return f"this version has no strategy {recipe.strategy}"
-    return None
 
 
 def make_data(design: Design, paths: LabPaths, job: LabJob, work: Path) -> None:

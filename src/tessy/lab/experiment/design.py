@@ -13,6 +13,7 @@ from tessy.lab.tasks import Task
 JobKind = Literal["student", "predictors", "untrained", "data", "train"]
 
 BUNDLED = 0  # seed of the bundled student
+BATCH = 16  # sequences per optimizer step
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,8 +41,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("figures", type=Path, help="lab.json of an experiment")
     parser.add_argument("page", type=Path, help="Markdown page with the marks of the results")
     options = parser.parse_args(argv)
-    head, _, rest = options.page.read_text("utf-8").partition(START)
-    tail = rest.partition(END)[2]
+    text = options.page.read_text("utf-8")
+    head, start, rest = text.partition(START)
+    _, end, tail = rest.partition(END)
+    if not (start and end):
+        parser.error(f"{options.page} has no lines {START.strip()} and {END.strip()}")
     results = tables_of(json.loads(options.figures.read_bytes()))
     write_atomically(options.page, f"{head}{START}\n{results}\n{END}{tail}".encode())
     return 0

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
 from tessy.lab.experiment.arms import ARMS
-from tessy.lab.experiment.design import Design, LabJob
+from tessy.lab.experiment.design import BATCH, Design, LabJob
 from tessy.lab.experiment.recipes import RECIPES, Synthesized
 from tessy.lab.train_models import PLANS
 
@@ -20,7 +20,6 @@ _RESPONSE = 0.01  # of an evaluation
 _DATA = 1.0  # fixed part of making data, with the likelihood of the rows
 _ROW = {"tessy": 0.035, "teacher-score": 0.04, "restyle": 0.012}  # by strategy
 _OTHER_ROW = 0.009  # of the other strategies
-_BATCH = 16
 
 
 def expected_seconds(design: Design, job: LabJob) -> float:
@@ -37,7 +36,7 @@ def expected_seconds(design: Design, job: LabJob) -> float:
             return evaluation
     assert job.setting is not None
     epochs = job.setting.epochs
-    steps = -(-job.setting.rows // _BATCH) * epochs
+    steps = -(-job.setting.rows // BATCH) * epochs
     by_epoch = _RESPONSE * design.epoch_questions * epochs if job.by_epoch else 0
     step = _ON_POLICY_STEP if ARMS[job.name].on_policy else _TRAINING_STEP
     return _TRAINING + step * steps + evaluation + by_epoch

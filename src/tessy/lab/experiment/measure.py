@@ -20,12 +20,11 @@ from tessy.evaluation.command import evaluate
 from tessy.inference.local.engine import LocalEngine
 from tessy.lab.bundled import ANSWER_TOKENS, THINKING_TOKENS, teacher_path
 from tessy.lab.experiment.arms import ARMS
-from tessy.lab.experiment.data import DATE, make_data, ordered, take, unavailable
-from tessy.lab.experiment.design import Design, LabJob, Setting
+from tessy.lab.experiment.data import DATE, make_data, ordered, take
+from tessy.lab.experiment.design import BATCH, Design, LabJob, Setting
 from tessy.lab.experiment.outcomes import SkippedError, check_status
 from tessy.lab.experiment.paths import LabPaths
 from tessy.lab.experiment.problems import first_ids, first_texts
-from tessy.lab.experiment.recipes import RECIPES
 from tessy.lab.leak import leak
 from tessy.lab.marker import style_spans
 from tessy.lab.tasks import HARD_FACTORS, is_correct
@@ -35,7 +34,6 @@ from tessy.storage import jsonl
 from tessy.storage.run_reader import EVALUATIONS, iter_failures, iter_rows, read_config
 from tessy.training.command import sft
 
-BATCH = 16  # sequences per optimizer step
 TEMPERATURE = 0.6
 _CARD_PROBLEMS = 100  # of each task, for the card of a new student
 _SCORED_ROWS = 100  # of each recipe, for the negative log-likelihood
@@ -89,16 +87,6 @@ def _untrained(design: Design, paths: LabPaths, job: LabJob, work: Path) -> dict
 
 
 def _data(design: Design, paths: LabPaths, job: LabJob, work: Path) -> dict[str, Any]:
-    recipe = RECIPES[job.name]
-    if reason := unavailable(recipe):
-        raise SkippedError(reason)
-    missing = [
-        source
-        for source in design.needs(job)
-        if "skipped" in json.loads((paths.jobs / f"{source}.json").read_bytes())
-    ]
-    if missing:
-        raise SkippedError(f"there is no {missing[0]}")
     make_data(design, paths, job, work / "sources")
     return _described(paths, job)
 
@@ -147,9 +135,6 @@ def _train(design: Design, paths: LabPaths, job: LabJob, work: Path) -> dict[str
     assert setting is not None
     if arm.on_policy:
         return _train_on_policy(design, paths, job, setting, work)
-    needed = json.loads((paths.jobs / f"{design.needs(job)[0]}.json").read_bytes())
-    if "skipped" in needed:
-        raise SkippedError(needed["skipped"])
     work.mkdir(parents=True)
     problems = first_ids(paths.problems, setting.rows)
     rows = take(paths.data(job.student, arm.data), work / "rows", problems, setting.rows)

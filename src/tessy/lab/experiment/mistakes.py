@@ -25,7 +25,7 @@ MISTAKES: tuple[Mistake, ...] = get_args(Mistake)
 MEANINGS: dict[Mistake, str] = {
     "did not end": "The response reached its token limit, or looped.",
     "wrong step": "A step is not the next one of the problem.",
-    "wrong fact, never taught": "A product of 6 to 9 is wrong; the untrained student guesses it.",
+    "wrong fact, never taught": "A multiplication by 6 to 9 is wrong; the student guessed them.",
     "wrong fact, known before": "Another step has a wrong result.",
     "stopped early": "All steps are right, but some are missing.",
     "extra steps": "All steps are right, but there are more than the problem has.",

@@ -1,8 +1,12 @@
-"""Errors that end a job without scores."""
+"""How jobs end: their result files, and the errors that end a job without scores."""
 
 from __future__ import annotations
 
-from tessy.core.errors import EXIT_INTERRUPTED, TessyError
+import json
+from pathlib import Path
+from typing import Any
+
+from tessy.core.errors import EXIT_INTERRUPTED, RunError, TessyError
 
 
 class JobError(TessyError):
@@ -23,3 +27,21 @@ def check_status(code: int, what: str) -> None:
         raise JobInterrupted(what)
     if code:
         raise JobError(f"{what} ended with status {code}")
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """Return the result of a finished job.
+
+    Raises:
+        RunError: The file is damaged.
+    """
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        found = error
+    if isinstance(found, dict):
+        return found
+    raise RunError(
+        f"{path} is not a result of `tessy lab`: {found!r}; delete it, and the same command does "
+        "its job again"
+    )

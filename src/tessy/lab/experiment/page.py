@@ -20,7 +20,7 @@ from tessy.lab.experiment.design import BUNDLED, Design, LabJob
 from tessy.lab.experiment.paths import LabPaths
 from tessy.lab.experiment.results import LabResults, read_results
 from tessy.lab.experiment.tables import LabTable, described, tables
-from tessy.lab.experiment.verdict import orderings, parts_sentence, sentence, sentences_by_student
+from tessy.lab.experiment.verdict import parts_sentence, sentence, sentences_by_student
 from tessy.reports import assets
 from tessy.reports.compare.command import compare
 from tessy.storage import jsonl
@@ -52,9 +52,12 @@ def write_pages(design: Design, paths: LabPaths, left_out: Mapping[int, str], sh
     user named it.
     """
     results = read_results(design, paths, tuple(left_out))
-    claim = sentence(orderings(results))
+    claim = sentence(results)
     if not results.is_finished:
-        claim = f"Unfinished run ({results.progress}). {claim}"
+        claim = (
+            f"Unfinished run ({results.progress}), in which some scores are of fewer students and "
+            f"seeds than others. {claim}"
+        )
     found = tables(results, paths)
     write_atomically(paths.main_figure, main_figure(results))
     jsonl.write_json(paths.figures, to_json(results, paths, claim, found))
@@ -88,6 +91,7 @@ def build_page(
         setting=results.design.first_setting,
         sizes=[setting.rows for setting in results.design.sizes()],
         seeds=len(results.design.seeds),
+        population=results.population,
         students=[s for s in results.students if s != BUNDLED],
         left_out=dict(left_out),
         caveats=CAVEATS,
@@ -189,7 +193,9 @@ def _compare(results: LabResults, paths: LabPaths) -> None:
     ]
     jobs = [LabJob("untrained", student, seed=seed)]
     jobs += [LabJob("train", student, arm, setting, seed) for arm in results.design.arms()]
-    scored = [paths.evaluations / job.id for job in jobs if (paths.evaluations / job.id).is_dir()]
+    # A job without a result may have left an unfinished evaluation.
+    scored = [paths.evaluations / job.id for job in jobs if job.id in results.by_id]
+    scored = [run for run in scored if run.is_dir()]
     with Path(os.devnull).open("w") as nowhere:
         console = Console(file=nowhere)
         for runs, page in ((data, paths.data_page), (scored, paths.scores_page)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,6 +11,7 @@ from tessy.core.formatting import counted
 from tessy.core.statistics import CrossedEstimate, crossed_mean, crossed_share
 from tessy.lab.experiment.arms import ARMS, UNTRAINED
 from tessy.lab.experiment.design import Design, LabJob, Setting
+from tessy.lab.experiment.outcomes import read_result
 from tessy.lab.experiment.paths import LabPaths
 from tessy.lab.tasks import Task
 
@@ -36,6 +36,16 @@ class LabResults:
         seed = self.design.seeds[0]
         gates = {s: LabJob("untrained", s, seed=seed).id for s in self.design.students}
         return [student for student, gate in gates.items() if gate in self.by_id]
+
+    @property
+    def population(self) -> str:
+        """What the intervals are for: other students, or other seeds of the only one."""
+        return f"other {'students' if len(self.students) > 1 else 'seeds'} and questions"
+
+    @property
+    def of_first_student(self) -> str:
+        """Text for what is shown of the first of several students; empty with one."""
+        return f" of student {self.students[0]}" if len(self.students) > 1 else ""
 
     @cached_property
     def jobs(self) -> list[LabJob]:
@@ -100,7 +110,11 @@ class LabResults:
     def difference(
         self, arm: str, base: str, setting: Setting, task: Task
     ) -> CrossedEstimate | None:
-        """Return the accuracy of ``arm`` minus that of ``base``, paired by question and seed."""
+        """Return the accuracy of ``arm`` minus that of ``base``, paired by student and question.
+
+        Each answer is compared with the mean of all seeds of ``base``: two models share no chance
+        by the same seed.
+        """
         pairs = self._answers(arm, setting, task, base)
         return crossed_mean(pairs) if pairs else None
 
@@ -109,28 +123,25 @@ class LabResults:
     ) -> Answers:
         """Return a row for each student, the mean over seeds; for each seed of a single student.
 
-        With ``base``, values are differences.
+        With ``base``, its mean by question is subtracted.
         """
         by_student: list[Answers] = []
         for student in self.students:
-            rows: Answers = []
-            for seed in self.seeds(arm, setting):
-                found = self.trained(arm, setting, student, seed)
-                other = self.trained(base, setting, student, seed) if base else None
-                if found is None or (base and other is None):
+            rows = self._answers_of(student, arm, setting, task)
+            if base is not None and rows:
+                others = self._answers_of(student, base, setting, task)
+                if not others:
                     continue
-                values = [float(x) for x in found["correct"][task]]
-                if other is not None:
-                    pairs = zip(values, other["correct"][task], strict=True)
-                    values = [x - float(y) for x, y in pairs]
-                rows.append(values)
+                middle = _means(others)
+                rows = [[x - y for x, y in zip(row, middle, strict=True)] for row in rows]
             if rows:
                 by_student.append(rows)
-        if len(by_student) == 1:
-            return by_student[0]
-        return [
-            [sum(column) / len(rows) for column in zip(*rows, strict=True)] for rows in by_student
-        ]
+        return by_student[0] if len(by_student) == 1 else list(map(_means, by_student))
+
+    def _answers_of(self, student: int, arm: str, setting: Setting | None, task: Task) -> Answers:
+        seeds = self.seeds(arm, setting)
+        found = (self.trained(arm, setting, student, seed) for seed in seeds)
+        return [[float(x) for x in one["correct"][task]] for one in found if one is not None]
 
     def skipped(self, arm: str) -> str | None:
         """Return why an arm has no score; None if it has one."""
@@ -147,11 +158,19 @@ class LabResults:
         return str(reasons[0]) if reasons else "not finished"
 
 
+def _means(rows: Answers) -> list[float]:
+    return [sum(column) / len(rows) for column in zip(*rows, strict=True)]
+
+
 def read_results(design: Design, paths: LabPaths, left_out: Sequence[int] = ()) -> LabResults:
-    """Read the results of the finished jobs, but for students that are left out."""
+    """Read the results of the finished jobs, but for students that are left out.
+
+    Raises:
+        RunError: A file is damaged.
+    """
     found = {}
     for job in design.jobs():
         path = paths.result(job)
         if job.student not in left_out and path.is_file():
-            found[job.id] = json.loads(path.read_bytes())
+            found[job.id] = read_result(path)
     return LabResults(design, found, left_out)

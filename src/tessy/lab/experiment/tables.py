@@ -60,18 +60,23 @@ def scores(results: LabResults, task: Task, settings: Sequence[Setting]) -> LabT
             rows.append((arm, cells))
     trained = "the trained task" if task == TARGET else "which is not trained"
     differences = (
-        " Differences to the untrained student, in percentage points, are paired by question and "
-        "seed."
+        " Differences to the untrained student, in percentage points, are paired by question."
         if task == TARGET
         else ""
     )
     about = (
         f"Accuracy in {task}, {trained}, on the same {results.design.questions[task]:,} questions. "
-        "Below: 95 % interval for other seeds and questions, and the number of trainings; of a "
-        f"single training, for other questions only.{differences}"
+        f"Below: 95 % interval of the mean, {_of_interval(results)}, and the number n of trainings "
+        f"(of untrained: of evaluations).{differences}"
     )
     kind = "Accuracy in" if list(settings) == sizes else "Other schedules:"
     return LabTable(f"{kind} {task}", about, tuple(columns), rows)
+
+
+def _of_interval(results: LabResults) -> str:
+    if len(results.students) > 1:
+        return f"for {results.population} (from the differences between students)"
+    return f"for {results.population} (of a single training: for other questions)"
 
 
 def _score_cells(
@@ -130,8 +135,9 @@ def mistakes(results: LabResults, paths: LabPaths, setting: Setting) -> LabTable
         if job.id in results.by_id and RunPaths(run).config.is_file():
             rows.append((arm, _mistake_cells(list(iter_rows(run, EVALUATIONS)), tasks)))
     about = (
-        f"Wrong answers in {TARGET} at N = {setting.rows:,}, of the first seed, by the first "
-        "mistake in their steps; shares are of all answers. An answer must contain a number."
+        f"Wrong answers in {TARGET} at N = {setting.rows:,}{results.of_first_student}, with the "
+        "first seed, by the first mistake in their steps; shares are of all answers. An answer "
+        "must contain a number."
     )
     return LabTable("Why wrong answers are wrong", about, columns, rows)
 
@@ -171,7 +177,7 @@ def data(results: LabResults) -> LabTable:
     names = dict.fromkeys(ARMS[arm].data for arm in results.design.arms())
     for name in names:
         found = results.data(next(arm for arm in ARMS if ARMS[arm].data == name))
-        if found is None or "skipped" in found or not found["rows"]:
+        if found is None or not found["rows"]:
             continue
         failed = sum(found["failures"].values())
         cells = [
@@ -189,8 +195,8 @@ def data(results: LabResults) -> LabTable:
             )
         rows.append((name, cells))
     about = (
-        "The training data, of the first student. The negative log-likelihood (NLL) measures how "
-        "unlikely a token is under the untrained student, in the first rows of each run."
+        f"The training data{results.of_first_student}. The negative log-likelihood (NLL) measures "
+        "how unlikely a token is under the untrained student, in the first rows of each run."
     )
     return LabTable("The training data", about, _DATA, rows)
 

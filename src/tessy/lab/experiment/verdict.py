@@ -18,6 +18,7 @@ from tessy.lab.experiment.problems import TARGET
 from tessy.lab.experiment.results import LabResults
 
 Relation = Literal["below", "above", "within noise of"]
+Outcome = Literal["held", "undecided", "did not hold"]
 
 
 class Ordering(NamedTuple):
@@ -27,11 +28,18 @@ class Ordering(NamedTuple):
     teacher_only: Relation
     tessy: Relation
     scores: tuple[float, float, float]  # teacher-only, student, tessy
+    one_training: bool = False  # of each arm, so the intervals are for other questions only
 
     @property
-    def holds(self) -> bool:
-        """Whether the student is above teacher-only and below tessy, beyond noise."""
-        return self.teacher_only == "below" and self.tessy == "above"
+    def outcome(self) -> Outcome:
+        """Whether the student is above teacher-only and below tessy, beyond noise.
+
+        It is undecided if an interval contains 0 and none contradicts.
+        """
+        if self.teacher_only == "above" or self.tessy == "below":
+            return "did not hold"
+        decided = self.teacher_only == "below" and self.tessy == "above"
+        return "held" if decided else "undecided"
 
 
 def relation(difference: CrossedEstimate) -> Relation:
@@ -58,7 +66,10 @@ def orderings(results: LabResults) -> list[Ordering]:
             continue
         teacher_only, tessy = (relation(one) for one in differences if one is not None)
         low, middle, high = (score.value for score in scores if score is not None)
-        found.append(Ordering(setting, teacher_only, tessy, (low, middle, high)))
+        runs = min(len(results.all_trained(arm, setting)) for arm in (TEACHER_ONLY, TESSY))
+        found.append(
+            Ordering(setting, teacher_only, tessy, (low, middle, high), one_training=runs == 1)
+        )
     return found
 
 
@@ -72,12 +83,12 @@ _PARTS = {
 
 
 def parts_sentence(results: LabResults) -> str:
-    """Return the scores of the controls for thinking and answer; empty without scores."""
+    """Return the scores of the controls for thinking and answer; empty while one is unfinished."""
     found = []
     setting = results.design.first_setting
     for arm, what in _PARTS.items():
         score = results.score(arm, setting, TARGET)
-        if score is None:
+        if score is None or not results.is_complete(arm, setting):
             return ""
         found.append(f"{what} {score.value:.2f} ({score.low:.2f}–{score.high:.2f})")
     return (
@@ -86,19 +97,23 @@ def parts_sentence(results: LabResults) -> str:
     )
 
 
-def sentence(found: list[Ordering]) -> str:
-    """Return whether the ordering held, at which N, and where it stopped holding."""
+def sentence(results: LabResults) -> str:
+    """Return at which N the ordering held, at which it did not, and where it is undecided."""
+    found = orderings(results)
     if not found:
         return "This run has no scores for the paper's claim yet."
-    holding = [one for one in found if one.holds]
-    failing = [one for one in found if not one.holds]
-    reasons = "; ".join(map(_why, failing))
-    if not holding:
-        return f"Teacher-Only < student < TESSY did not hold in this run: {reasons}."
-    first = f"Teacher-Only < student < TESSY held in this run {_sizes(holding)}{_shown(holding)}"
-    if not failing:
-        return f"{first}, at every size that was run."
-    return f"{first}. It did not hold {reasons}."
+    parts = []
+    held = [one for one in found if one.outcome == "held"]
+    if held:
+        parts.append(f"held {_sizes(held)} ({'; '.join(map(_shown, held))})")
+    for outcome, verb in (("did not hold", "did not hold"), ("undecided", "is undecided")):
+        reasons = [_why(one) for one in found if one.outcome == outcome]
+        if reasons:
+            parts.append(f"{verb} {'; '.join(reasons)}")
+    return (
+        f"In this run, by 95 % intervals for {results.population}, Teacher-Only < student < TESSY "
+        f"{'; it '.join(parts)}."
+    )
 
 
 def sentences_by_student(results: LabResults) -> list[str]:
@@ -111,7 +126,7 @@ def sentences_by_student(results: LabResults) -> list[str]:
         jobs = (job.id for job in results.jobs if job.student == student)
         by_id = {name: results.by_id[name] for name in jobs if name in results.by_id}
         alone = LabResults(results.design, by_id, others)
-        found.append(f"Student {student} alone: {sentence(orderings(alone))}")
+        found.append(f"Student {student} alone: {sentence(alone)}")
     return found
 
 
@@ -120,14 +135,18 @@ def _sizes(found: list[Ordering]) -> str:
     return f"at N = {', '.join(others)} and {last}" if others else f"at N = {last}"
 
 
-def _shown(found: list[Ordering]) -> str:
-    values = (" < ".join(f"{score:.2f}" for score in one.scores) for one in found)
-    return f" ({'; '.join(values)})"
+def _shown(one: Ordering) -> str:
+    scores = " < ".join(f"{score:.2f}" for score in one.scores)
+    return f"{scores} in one training" if one.one_training else scores
 
 
 def _why(one: Ordering) -> str:
     low, middle, high = one.scores
-    return (
-        f"at N = {one.setting.rows:,}, where teacher-only ({low:.2f}) was {one.teacher_only} and "
-        f"tessy ({high:.2f}) {one.tessy} the student ({middle:.2f})"
-    )
+    where = "where in one training" if one.one_training else "where"
+    if one.teacher_only == one.tessy:
+        relations = f"teacher-only ({low:.2f}) and tessy ({high:.2f}) were {one.tessy}"
+    else:
+        relations = (
+            f"teacher-only ({low:.2f}) was {one.teacher_only} and tessy ({high:.2f}) {one.tessy}"
+        )
+    return f"at N = {one.setting.rows:,}, {where} {relations} the student ({middle:.2f})"
