@@ -51,21 +51,21 @@ HELD = "Teacher-Only < student < TESSY held at N = "
         (((50, 150), (60, 150)), HELD + "100 and 400 (0.25 < 0.50 < 0.75; 0.30 < 0.50 < 0.75)."),
         (((50, 150), (60, 150), (70, 150)), HELD + "100, 400 and 1,600 (0.25"),
         (
-            ((50, 150), (150, 180)),
-            "; it did not hold at N = 400, where teacher-only (0.75) and tessy (0.90) were above "
-            "the student (0.50).",
+            ((50, 150), (150, 180), (160, 180)),
+            "; it did not hold at N = 400 and 1,600, where teacher-only (0.75, 0.80) and tessy "
+            "(0.90) were above the student (0.50).",
         ),
         (
             ((150, 50), (50, 150)),
             HELD + "400 (0.25 < 0.50 < 0.75); it did not hold at N = 100, where teacher-only "
-            "(0.75) was above and tessy (0.25) below the student (0.50).",
+            "(0.75) was above the student (0.50) and tessy (0.25) below it.",
         ),
         (
             ((99, 150), (99, 99), (50, 99)),
-            "TESSY is undecided at N = 100, where teacher-only (0.50) was within noise of and "
-            "tessy (0.75) above the student (0.50); at N = 400, where teacher-only (0.50) and "
-            "tessy (0.50) were within noise of the student (0.50); at N = 1,600, where "
-            "teacher-only (0.25) was below and tessy (0.50) within noise of the student (0.50).",
+            "TESSY is undecided at N = 100, where teacher-only (0.50) was within noise of the "
+            "student (0.50) and tessy (0.75) above it; at N = 400, where teacher-only (0.50) "
+            "and tessy (0.50) were within noise of the student (0.50); at N = 1,600, where "
+            "teacher-only (0.25) was below the student (0.50) and tessy (0.50) within noise of it.",
         ),
         (((50, 60),), "TESSY did not hold at N = 100, where teacher-only (0.25) and tessy (0.30) "),
         (((99, 60),), "TESSY did not hold at N = 100, where teacher-only (0.50) was within"),
@@ -77,12 +77,12 @@ def test_the_sentence(scores, expected):
     assert expected in found
 
 
-def test_a_single_training_is_marked():
+def test_single_trainings_are_marked():
     found = results((50, 150), (150, 180))
     design = replace(found.design, trainings=(replace(found.design.trainings[0], seeds=(0,)),))
     assert sentence(LabResults(design, found.by_id)).endswith(
-        "held at N = 100 (0.25 < 0.50 < 0.75 in one training); it did not hold at N = 400, where "
-        "in one training teacher-only (0.75) and tessy (0.90) were above the student (0.50)."
+        "held at N = 100, one training each (0.25 < 0.50 < 0.75); it did not hold at N = 400, one "
+        "training each, where teacher-only (0.75) and tessy (0.90) were above the student (0.50)."
     )
 
 
@@ -144,11 +144,11 @@ def test_each_of_several_students_has_a_sentence():
     }
     design = replace(found.design, students=(0, 1))
     first, second = sentences_by_student(LabResults(design, by_id))
-    assert first.startswith("Student 0 alone: In this run, by 95 % intervals for other seeds and")
+    assert first.startswith("For student 0 alone, by 95 % intervals for other seeds and questions")
     assert "< TESSY held at N = 100" in first
-    assert "Student 1 alone" in second
+    assert second.startswith("For student 1 alone")
     assert "< TESSY is undecided at N = 100" in second
-    assert "tessy (0.50) within noise of the student (0.50)" in second
+    assert "tessy (0.50) within noise of it" in second
     assert "for other students and questions" in sentence(LabResults(design, by_id))
 
 

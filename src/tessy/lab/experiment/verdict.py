@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import Literal, NamedTuple
 
 from tessy.core.statistics import CrossedEstimate
@@ -18,7 +19,13 @@ from tessy.lab.experiment.problems import TARGET
 from tessy.lab.experiment.results import LabResults
 
 Relation = Literal["below", "above", "within noise of"]
-Outcome = Literal["held", "undecided", "did not hold"]
+Outcome = Literal["held", "did not hold", "undecided"]
+
+_VERBS: dict[Outcome, str] = {
+    "held": "held",
+    "did not hold": "did not hold",
+    "undecided": "is undecided",
+}
 
 
 class Ordering(NamedTuple):
@@ -97,21 +104,21 @@ def parts_sentence(results: LabResults) -> str:
     )
 
 
-def sentence(results: LabResults) -> str:
+def sentence(results: LabResults, start: str = "In this run") -> str:
     """Return at which N the ordering held, at which it did not, and where it is undecided."""
     found = orderings(results)
     if not found:
         return "This run has no scores for the paper's claim yet."
+    alike: defaultdict[tuple[Outcome, Relation, Relation, bool], list[Ordering]] = defaultdict(list)
+    for one in found:
+        alike[one.outcome, one.teacher_only, one.tessy, one.one_training].append(one)
     parts = []
-    held = [one for one in found if one.outcome == "held"]
-    if held:
-        parts.append(f"held {_sizes(held)} ({'; '.join(map(_shown, held))})")
-    for outcome, verb in (("did not hold", "did not hold"), ("undecided", "is undecided")):
-        reasons = [_why(one) for one in found if one.outcome == outcome]
+    for outcome, verb in _VERBS.items():
+        reasons = [_why(group) for key, group in alike.items() if key[0] == outcome]
         if reasons:
             parts.append(f"{verb} {'; '.join(reasons)}")
     return (
-        f"In this run, by 95 % intervals for {results.population}, Teacher-Only < student < TESSY "
+        f"{start}, by 95 % intervals for {results.population}, Teacher-Only < student < TESSY "
         f"{'; it '.join(parts)}."
     )
 
@@ -126,27 +133,36 @@ def sentences_by_student(results: LabResults) -> list[str]:
         jobs = (job.id for job in results.jobs if job.student == student)
         by_id = {name: results.by_id[name] for name in jobs if name in results.by_id}
         alone = LabResults(results.design, by_id, others)
-        found.append(f"Student {student} alone: {sentence(alone)}")
+        found.append(sentence(alone, f"For student {student} alone"))
     return found
 
 
-def _sizes(found: list[Ordering]) -> str:
-    *others, last = (f"{one.setting.rows:,}" for one in found)
-    return f"at N = {', '.join(others)} and {last}" if others else f"at N = {last}"
+def _why(alike: list[Ordering]) -> str:
+    """Return the sizes and scores of orderings with the same relations."""
+    sizes = _listed([f"{one.setting.rows:,}" for one in alike])
+    training = ", one training each" if alike[0].one_training else ""
+    where = f"at N = {sizes}{training}"
+    if alike[0].outcome == "held":
+        return f"{where} ({'; '.join(' < '.join(_score(s) for s in one.scores) for one in alike)})"
+    low, middle, high = (_scores(each) for each in zip(*(one.scores for one in alike), strict=True))
+    below, above = alike[0].teacher_only, alike[0].tessy
+    student = f"the student ({middle})"
+    if below == above:
+        return f"{where}, where teacher-only ({low}) and tessy ({high}) were {above} {student}"
+    return (
+        f"{where}, where teacher-only ({low}) was {below} {student} and tessy ({high}) {above} it"
+    )
 
 
-def _shown(one: Ordering) -> str:
-    scores = " < ".join(f"{score:.2f}" for score in one.scores)
-    return f"{scores} in one training" if one.one_training else scores
+def _listed(words: list[str]) -> str:
+    *others, last = words
+    return f"{', '.join(others)} and {last}" if others else last
 
 
-def _why(one: Ordering) -> str:
-    low, middle, high = one.scores
-    where = "where in one training" if one.one_training else "where"
-    if one.teacher_only == one.tessy:
-        relations = f"teacher-only ({low:.2f}) and tessy ({high:.2f}) were {one.tessy}"
-    else:
-        relations = (
-            f"teacher-only ({low:.2f}) was {one.teacher_only} and tessy ({high:.2f}) {one.tessy}"
-        )
-    return f"at N = {one.setting.rows:,}, {where} {relations} the student ({middle:.2f})"
+def _scores(values: tuple[float, ...]) -> str:
+    shown = list(map(_score, values))
+    return shown[0] if len(set(shown)) == 1 else ", ".join(shown)
+
+
+def _score(value: float) -> str:
+    return f"{value:.2f}"
