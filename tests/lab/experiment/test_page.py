@@ -67,7 +67,7 @@ def test_the_page_fits_and_is_complete(browser, folder, width):
     assert "only the thinking in the teacher's" in page.inner_text(".parts")
     assert all(name in text for name in ARMS)
     assert all(caveat in text for caveat in CAVEATS)
-    assert f"Not run: {NO_ROWS}." in text
+    assert f"No score: {NO_ROWS}." in text
     # Text of models is text.
     assert "What is 1 + 2? <b>Now</b>" in text
     words = page.eval_on_selector_all(

@@ -12,7 +12,15 @@ from tessy.lab.experiment.arms import CROSSED, DISTANCES, TEACHER_ONLY, TESSY, U
 from tessy.lab.experiment.design import Design, LabJob, Setting, Trainings, quick
 from tessy.lab.experiment.gate import reason_to_refuse
 from tessy.lab.experiment.results import LabResults
-from tessy.lab.experiment.verdict import orderings, parts_sentence, sentence, sentences_by_student
+from tessy.lab.experiment.tables import claim
+from tessy.lab.experiment.verdict import (
+    comparison,
+    of_each_student,
+    orderings,
+    parts_sentence,
+    sentence,
+)
+from tessy.reports.compare.sections import Cell
 
 QUESTIONS = 200
 SETTINGS = (Setting(100, 9, 2e-4), Setting(400, 9, 2e-4), Setting(1600, 9, 2e-4))
@@ -47,28 +55,24 @@ HELD = "Teacher-Only < student < TESSY held at N = "
 @pytest.mark.parametrize(
     ("scores", "expected"),
     [
-        (((50, 150),), HELD + "100 (0.25 < 0.50 < 0.75)."),
-        (((50, 150), (60, 150)), HELD + "100 and 400 (0.25 < 0.50 < 0.75; 0.30 < 0.50 < 0.75)."),
-        (((50, 150), (60, 150), (70, 150)), HELD + "100, 400 and 1,600 (0.25"),
+        (((50, 150),), HELD + "100."),
+        (((50, 150), (60, 150)), HELD + "100 and 400."),
+        (((50, 150), (60, 150), (70, 150)), HELD + "100, 400 and 1,600."),
         (
             ((50, 150), (150, 180), (160, 180)),
-            "; it did not hold at N = 400 and 1,600, where teacher-only (0.75, 0.80) and tessy "
-            "(0.90) were above the student (0.50).",
+            HELD + "100; it did not hold at N = 400 and 1,600, where Teacher-Only was above the "
+            "student.",
         ),
         (
-            ((150, 50), (50, 150)),
-            HELD + "400 (0.25 < 0.50 < 0.75); it did not hold at N = 100, where teacher-only "
-            "(0.75) was above the student (0.50) and tessy (0.25) below it.",
+            ((150, 50), (50, 150), (99, 150)),
+            HELD + "400; it did not hold at N = 100, where Teacher-Only was above the student or "
+            "TESSY was below the student; it is undecided at N = 1,600, where an interval "
+            "contains 0.",
         ),
-        (
-            ((99, 150), (99, 99), (50, 99)),
-            "TESSY is undecided at N = 100, where teacher-only (0.50) was within noise of the "
-            "student (0.50) and tessy (0.75) above it; at N = 400, where teacher-only (0.50) "
-            "and tessy (0.50) were within noise of the student (0.50); at N = 1,600, where "
-            "teacher-only (0.25) was below the student (0.50) and tessy (0.50) within noise of it.",
-        ),
-        (((50, 60),), "TESSY did not hold at N = 100, where teacher-only (0.25) and tessy (0.30) "),
-        (((99, 60),), "TESSY did not hold at N = 100, where teacher-only (0.50) was within"),
+        (((99, 150), (99, 99)), "TESSY is undecided at N = 100 and 400, where an interval"),
+        (((50, 99),), "TESSY is undecided at N = 100, where an interval contains 0."),
+        (((50, 60),), "TESSY did not hold at N = 100, where TESSY was below the student."),
+        (((99, 60),), "TESSY did not hold at N = 100, where TESSY was below the student."),
     ],
 )
 def test_the_sentence(scores, expected):
@@ -77,13 +81,13 @@ def test_the_sentence(scores, expected):
     assert expected in found
 
 
-def test_single_trainings_are_marked():
-    found = results((50, 150), (150, 180))
-    design = replace(found.design, trainings=(replace(found.design.trainings[0], seeds=(0,)),))
-    assert sentence(LabResults(design, found.by_id)).endswith(
-        "held at N = 100, one training each (0.25 < 0.50 < 0.75); it did not hold at N = 400, one "
-        "training each, where teacher-only (0.75) and tessy (0.90) were above the student (0.50)."
+def test_tessy_is_compared_with_teacher_only():
+    found = results((50, 150), (60, 150), (99, 99))
+    assert comparison(found) == (
+        "By the same intervals, TESSY was above Teacher-Only at N = 100 and 400, and within noise "
+        "of Teacher-Only at N = 1,600."
     )
+    assert comparison(LabResults(quick(), {})) == ""
 
 
 def test_the_parts_are_stated_if_all_controls_have_scores():
@@ -132,9 +136,9 @@ def test_differences_are_to_the_mean_of_all_seeds_by_question():
     assert difference == crossed_mean([by_question])
 
 
-def test_each_of_several_students_has_a_sentence():
+def test_each_of_several_students_has_outcomes():
     found = results((50, 150))
-    assert sentences_by_student(found) == []
+    assert of_each_student(found) == {}
     by_id = {
         name.replace("-s0-", f"-s{student}-"): (
             {"correct": answers(100)} if student and "-tessy-" in name else result
@@ -142,14 +146,22 @@ def test_each_of_several_students_has_a_sentence():
         for name, result in found.by_id.items()
         for student in (0, 1)
     }
-    design = replace(found.design, students=(0, 1))
-    first, second = sentences_by_student(LabResults(design, by_id))
-    assert first.startswith("For student 0 alone, by 95 % intervals for other seeds and questions")
-    assert "< TESSY held at N = 100" in first
-    assert second.startswith("For student 1 alone")
-    assert "< TESSY is undecided at N = 100" in second
-    assert "tessy (0.50) within noise of it" in second
-    assert "for other students and questions" in sentence(LabResults(design, by_id))
+    both = LabResults(replace(found.design, students=(0, 1)), by_id)
+    (first,), (second,) = of_each_student(both).values()
+    assert first.outcome == "held"
+    assert first.scores == pytest.approx((0.2525, 0.5, 0.7525))
+    assert (second.outcome, second.tessy) == ("undecided", "within noise of")
+    assert "for other students and questions" in sentence(both)
+    table = claim(both)
+    ((name, cells),) = table.rows
+    assert (table.head, name) == ("N", "100")
+    assert [column.name for column in table.columns][-2:] == ["student 0", "student 1"]
+    assert cells[-2:] == [
+        Cell("held", "0.25 < 0.50 < 0.75, n = 2"),
+        Cell("undecided", "0.25, 0.50, 0.50, n = 2"),
+    ]
+    assert cells[0].note.endswith("n = 2 × 2")
+    assert len(claim(found).columns) == len(table.columns) - 2
 
 
 def test_several_students_are_the_runs():

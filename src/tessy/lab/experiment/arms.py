@@ -17,7 +17,7 @@ GROUPS: dict[Group, str] = {
     "paper": "Methods that the paper compares with TESSY",
     "tessy": "TESSY",
     "restyle": "The teacher's traces, restyled",
-    "control": "Controls: correct traces in a chosen style",
+    "control": "Controls: correct solutions (traces) by a program, in a chosen style",
     "training": "Other ways to train on the same data",
     "on-policy": "On-policy distillation, without training data",
 }
@@ -98,9 +98,8 @@ ARMS: dict[str, Arm] = {
             Arm(
                 f"restyle-{count}",
                 "restyle",
-                f"The teacher's capability, with style by the student: the best of {count}."
-                if count > 1
-                else "The teacher's capability, with style by the student: one draw a place.",
+                "The teacher's steps, with phrases sampled from the student: "
+                + (f"the best of {count} for each place." if count > 1 else "one for each place."),
             )
             for count in (1, 4, 16)
         ),
@@ -109,7 +108,7 @@ ARMS: dict[str, Arm] = {
             Arm(
                 f"distance-{d:g}",
                 "control",
-                f"The same, each phrase in the teacher's style with probability {d:g}.",
+                f"The same, each phrase and answer in the teacher's style with probability {d:g}.",
             )
             for d in (0.25, 0.5, 0.75)
         ),
@@ -141,7 +140,7 @@ ARMS: dict[str, Arm] = {
         Arm(
             "teacher-only-without-style",
             "training",
-            "The data of teacher-only, without a loss on style.",
+            "The data of teacher-only, without a loss on its phrases.",
             recipe="teacher-only-by-class",
             loss="teacher",
         ),

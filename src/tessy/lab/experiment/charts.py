@@ -7,8 +7,9 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from tessy.core.statistics import CrossedEstimate
-from tessy.lab.experiment.arms import DISTANCES, TEACHER_ONLY, TESSY, UNTRAINED, UPPER
+from tessy.lab.experiment.arms import ARMS, DISTANCES, TEACHER_ONLY, TESSY, UNTRAINED, UPPER
 from tessy.lab.experiment.problems import TARGET
+from tessy.lab.experiment.recipes import RECIPES, Reauthored
 from tessy.lab.experiment.results import LabResults
 from tessy.lab.tasks import TASKS, Task
 from tessy.storage.figures import figure_of, svg
@@ -68,7 +69,7 @@ def data_charts(results: LabResults) -> list[Chart]:
             f"Each point is an arm trained on N = {setting.rows:,} problems. To the right, the "
             "style in its data is less likely under the untrained student: its tokens have a "
             "larger negative log-likelihood (NLL).",
-            lambda data: data["nll"].get("style", {}).get("value"),
+            lambda recipe, data: data["nll"].get("style", {}).get("value"),
         ),
         _scatter(
             results,
@@ -76,7 +77,9 @@ def data_charts(results: LabResults) -> list[Chart]:
             "share of style words by the teacher",
             f"Each point is an arm trained on N = {setting.rows:,} problems, with the share in all "
             "of its data. At 0, the student wrote all style; what is above 0 in tessy is a leak.",
-            lambda data: data["leak"]["style"]["share"],
+            lambda recipe, data: (
+                None if isinstance(RECIPES[recipe], Reauthored) else data["leak"]["style"]["share"]
+            ),
         ),
     ]
     return [chart for chart in found if chart is not None]
@@ -181,9 +184,10 @@ def _distance_chart(results: LabResults) -> Chart | None:
         axes.set_ylabel("accuracy")
 
     about = (
-        f"Correct traces of the same {setting.rows:,} problems, by one generator, drawn anew for "
-        "each distance. Their phrases and answers differ only in style, so only style can explain "
-        "a slope. The dashed line is the untrained student in calc. Bars are 95 % intervals."
+        f"Correct solutions of the same {setting.rows:,} problems, written by a program: the steps "
+        "are equal; phrases and answers are in either style, and differ in wording and length. So "
+        "only style can explain a slope. The dashed line is the untrained student in calc. Bars "
+        "are 95 % intervals."
     )
     return _draw("Style alone", about, draw)
 
@@ -205,8 +209,8 @@ def _losses_chart(results: LabResults) -> Chart | None:
         axes.set_ylabel("loss (nats per token)")
 
     about = (
-        f"Mean loss of each epoch at N = {setting.rows:,}, over the training seeds. Losses of "
-        "different data are not comparable; their slopes are."
+        f"Mean loss of each epoch at N = {setting.rows:,}, over the trainings. The "
+        "levels depend on the data, and do not show which arm is better."
     )
     return _draw("Loss while training", about, draw)
 
@@ -248,7 +252,7 @@ def _epochs_chart(results: LabResults) -> Chart | None:
         f"{results.of_first_student}, {design.epoch_questions:,} of the questions, 95 % intervals "
         "for other questions only. The dashed line is the untrained student in the same questions."
     )
-    return _draw("Score by epoch", about, draw)
+    return _draw("Accuracy by epoch", about, draw)
 
 
 def _ends(estimate: dict[str, float]) -> dict[str, float]:
@@ -260,14 +264,15 @@ def _scatter(
     title: str,
     label: str,
     about: str,
-    number: Callable[[Any], float | None],
+    number: Callable[[str, Any], float | None],
 ) -> Chart | None:
     setting = results.design.first_setting
     points = []
     for arm in results.design.arms():
         score = results.score(arm, setting, TARGET)
         data = (results.data(arm, student) for student in results.students)
-        found = [x for one in data if one is not None and (x := number(one)) is not None]
+        values = (number(ARMS[arm].data, one) for one in data if one is not None)
+        found = [x for x in values if x is not None]
         if score is not None and found:
             points.append((arm, fmean(found), score.value))
     if not points:

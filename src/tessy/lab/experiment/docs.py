@@ -18,15 +18,14 @@ START, END = "<!-- results -->\n", "<!-- end of results -->\n"
 def tables_of(document: Mapping[str, Any]) -> str:
     """Return the claim and the tables of lab.json as Markdown."""
     parts = [f"{document['facts']}\n\n**{document['claim']}**\n"]
-    parts += [f"{text}\n" for text in document["by_student"]]
-    if document["parts"]:
-        parts.append(f"{document['parts']}\n")
+    parts += [f"{document[name]}\n" for name in ("comparison", "parts") if document[name]]
     for table in document["tables"]:
         rows = [[name, *map(_cell, cells)] for name, *cells in table["rows"]]
-        text = markdown_table(["arm", *table["columns"]], rows)
+        text = markdown_table([table["head"], *table["columns"]], rows)
         parts.append(f"### {table['title']}\n\n{table['about']}\n\n{text}")
-    skipped = (arm for arm in document["arms"] if arm["skipped"])
-    parts += [f"Not run: {arm['name']} ({arm['skipped']}).\n" for arm in skipped]
+    skipped = [f"{arm['name']} ({arm['skipped']})" for arm in document["arms"] if arm["skipped"]]
+    if skipped:
+        parts.append(f"Without a score: {', '.join(skipped)}.\n")
     return "\n".join(parts)
 
 

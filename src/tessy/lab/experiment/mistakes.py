@@ -25,8 +25,8 @@ MISTAKES: tuple[Mistake, ...] = get_args(Mistake)
 MEANINGS: dict[Mistake, str] = {
     "did not end": "The response reached its token limit, or looped.",
     "wrong step": "A step is not the next one of the problem.",
-    "wrong fact, never taught": "A multiplication by 6 to 9 is wrong; the student guessed them.",
-    "wrong fact, known before": "Another step has a wrong result.",
+    "wrong fact, never taught": "A multiplication by 6 to 9 is wrong, which the student guesses.",
+    "wrong fact, known before": "Another result is wrong, of a kind that the student was taught.",
     "stopped early": "All steps are right, but some are missing.",
     "extra steps": "All steps are right, but there are more than the problem has.",
     "answer without a number": "All steps are right and complete, but the answer has no number.",

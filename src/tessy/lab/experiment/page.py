@@ -20,7 +20,7 @@ from tessy.lab.experiment.design import BUNDLED, Design, LabJob
 from tessy.lab.experiment.paths import LabPaths
 from tessy.lab.experiment.results import LabResults, read_results
 from tessy.lab.experiment.tables import LabTable, described, tables
-from tessy.lab.experiment.verdict import parts_sentence, sentence, sentences_by_student
+from tessy.lab.experiment.verdict import comparison, parts_sentence, sentence
 from tessy.reports import assets
 from tessy.reports.compare.command import compare
 from tessy.storage import jsonl
@@ -31,9 +31,10 @@ CAVEATS = (
     "holds for them need not hold for large models, and vice versa.",
     "Their styles are a few fixed phrases each. Real styles are richer and overlap.",
     "The teacher is nearly always right here. A real teacher is not.",
-    "Both models were trained to continue the other's text. Real pairs were not.",
-    "The student was trained on the teacher's words in unrelated chats, but not in problems. A "
-    "large model has seen such words, too. The amount of this training affects the results.",
+    "Both models were trained to continue a text that the other one has begun. Real pairs were "
+    "not.",
+    "The student was trained on the teacher's words in unrelated chats, but not in solutions. A "
+    "large model has seen such words, too. With more of this training, Teacher-Only loses less.",
     "An answer without its number is wrong even if all steps are right. The table of mistakes "
     "counts such answers, and two controls (distance-0-teacher-answers, "
     "distance-1-student-answers) separate the style of the answer from that of the thinking.",
@@ -55,8 +56,8 @@ def write_pages(design: Design, paths: LabPaths, left_out: Mapping[int, str], sh
     claim = sentence(results)
     if not results.is_finished:
         claim = (
-            f"Unfinished run ({results.progress}), in which some scores are of fewer students and "
-            f"seeds than others. {claim}"
+            f"Unfinished run ({results.progress}): scores may be of fewer students or seeds than "
+            f"planned; n shows how many. {claim}"
         )
     found = tables(results, paths)
     write_atomically(paths.main_figure, main_figure(results))
@@ -81,11 +82,12 @@ def build_page(
         styles=("tessy.reports.compare",),
         claim=claim,
         parts=parts_sentence(results),
-        by_student=sentences_by_student(results),
+        comparison=comparison(results),
         arms=arms,
         charts=[(c.title, c.about, _uri(c.image)) for c in charts(results)],
         data_charts=[(c.title, c.about, _uri(c.image)) for c in data_charts(results)],
-        tables=found,
+        tables=[table for table in found if table.head == "arm"],
+        claim_tables=[table for table in found if table.head != "arm"],
         samples=_samples(results),
         questions=results.design.questions,
         setting=results.design.first_setting,
@@ -159,7 +161,7 @@ def to_json(
     return {
         "claim": claim,
         "parts": parts_sentence(results),
-        "by_student": sentences_by_student(results),
+        "comparison": comparison(results),
         "facts": _facts(results, document),
         "software": document["software"],
         "scores": rows,
@@ -168,6 +170,7 @@ def to_json(
             {
                 "title": table.title,
                 "about": table.about,
+                "head": table.head,
                 "columns": [column.name for column in table.columns],
                 "rows": [
                     [name, *[[cell.text, cell.note] for cell in row]] for name, row in table.rows

@@ -8,14 +8,14 @@ from typing import NamedTuple
 
 from tessy.core.formatting import NONE, interval, percent
 from tessy.core.records import Evaluation
-from tessy.core.statistics import CrossedEstimate
-from tessy.lab.experiment.arms import ARMS, GROUPS, UNTRAINED
+from tessy.lab.experiment.arms import ARMS, GROUPS, TEACHER_ONLY, TESSY, UNTRAINED
 from tessy.lab.experiment.design import LabJob, Setting
 from tessy.lab.experiment.mistakes import MEANINGS, MISTAKES, has_no_answer, mistake_of
 from tessy.lab.experiment.paths import LabPaths
 from tessy.lab.experiment.problems import TARGET
+from tessy.lab.experiment.recipes import RECIPES, Reauthored
 from tessy.lab.experiment.results import LabResults
-from tessy.lab.experiment.verdict import relation
+from tessy.lab.experiment.verdict import Ordering, of_each_student, orderings, relation
 from tessy.lab.tasks import Task
 from tessy.reports.compare.sections import Cell, Column
 from tessy.storage.run_paths import RunPaths
@@ -23,23 +23,65 @@ from tessy.storage.run_reader import EVALUATIONS, iter_rows
 
 
 class LabTable(NamedTuple):
-    """A table with a row per arm."""
+    """A table with a row per arm, or per N."""
 
     title: str
     about: str
     columns: tuple[Column, ...]
     rows: list[tuple[str, list[Cell]]]  # by arm
+    head: str = "arm"  # of the column of names
 
 
 def tables(results: LabResults, paths: LabPaths) -> list[LabTable]:
     """Return every table that the results have data for, in reading order."""
     sizes = results.design.sizes()
-    found = [scores(results, task, sizes) for task in results.design.questions]
+    found = [claim(results)]
+    found += [scores(results, task, sizes) for task in results.design.questions]
     varied = [setting for setting in results.design.settings() if setting not in sizes]
     if varied:
         found += [scores(results, task, varied) for task in results.design.questions]
     found += [mistakes(results, paths, results.design.first_setting), data(results)]
     return [table for table in found if any(name != UNTRAINED for name, _ in table.rows)]
+
+
+def claim(results: LabResults) -> LabTable:
+    """Return the scores and differences behind the claim by N, and the outcome of each student."""
+    by_student = {
+        student: {one.setting: one for one in found}
+        for student, found in of_each_student(results).items()
+    }
+    ordering = f"{TEACHER_ONLY} < {UNTRAINED} < {TESSY}"
+    columns = (
+        *(Column(name, "") for name in (TEACHER_ONLY, UNTRAINED, TESSY)),
+        Column(f"{TESSY} minus {TEACHER_ONLY} (points)", ""),
+        Column(ordering, ""),
+        *(Column(f"student {student}", "") for student in by_student),
+    )
+    rows = []
+    for one in orderings(results):
+        cells = [
+            estimate_cell(results, arm, one.setting, TARGET)
+            for arm in (TEACHER_ONLY, UNTRAINED, TESSY)
+        ]
+        cells += [_difference_cell(results, TESSY, TEACHER_ONLY, one.setting), Cell(one.outcome)]
+        cells += [_outcome_cell(found.get(one.setting)) for found in by_student.values()]
+        rows.append((f"{one.setting.rows:,}", cells))
+    about = f"Accuracy in {TARGET} by the number of problems N. {_of_interval(results)}"
+    if by_student:
+        about += (
+            f" The last columns are about {ordering} for each student alone, by intervals for "
+            "other seeds and questions (with n = 1, for other questions)."
+        )
+    return LabTable("The claim", about, columns, rows, head="N")
+
+
+def _outcome_cell(one: Ordering | None) -> Cell:
+    if one is None:
+        return Cell(NONE)
+    scores = " < ".join(f"{score:.2f}" for score in one.scores)
+    if one.outcome != "held":
+        scores = scores.replace(" <", ",")
+    return Cell(one.outcome, f"{scores}, n = {one.trainings}")
 
 
 def scores(results: LabResults, task: Task, settings: Sequence[Setting]) -> LabTable:
@@ -52,31 +94,33 @@ def scores(results: LabResults, task: Task, settings: Sequence[Setting]) -> LabT
             name += f", {setting.epochs} epochs, lr {setting.lr:g}"
         columns.append(Column(name, ""))
         if task == TARGET:
-            columns.append(Column("to untrained", ""))
+            columns.append(Column("minus untrained (points)", ""))
     rows = [(UNTRAINED, _score_cells(results, UNTRAINED, task, settings))]
     for arm in results.design.arms():
         cells = _score_cells(results, arm, task, settings)
         if any(cell.text != NONE for cell in cells):
             rows.append((arm, cells))
     trained = "the trained task" if task == TARGET else "which is not trained"
-    differences = (
-        " Differences to the untrained student, in percentage points, are paired by question."
-        if task == TARGET
-        else ""
-    )
     about = (
         f"Accuracy in {task}, {trained}, on the same {results.design.questions[task]:,} questions. "
-        f"Below: 95 % interval of the mean, {_of_interval(results)}, and the number n of trainings "
-        f"(of untrained: of evaluations).{differences}"
+        f"{_of_interval(results)}"
     )
+    if task == TARGET:
+        about += " Differences are paired by question."
     kind = "Accuracy in" if list(settings) == sizes else "Other schedules:"
     return LabTable(f"{kind} {task}", about, tuple(columns), rows)
 
 
 def _of_interval(results: LabResults) -> str:
     if len(results.students) > 1:
-        return f"for {results.population} (from the differences between students)"
-    return f"for {results.population} (of a single training: for other questions)"
+        return (
+            f"Below: 95 % interval of the mean for {results.population}, and the number n of "
+            "trainings, as students × trainings of each (of untrained: × evaluations)."
+        )
+    return (
+        f"Below: 95 % interval of the mean for {results.population} (of a single training: for "
+        "other questions), and the number n of trainings (of untrained: of evaluations)."
+    )
 
 
 def _score_cells(
@@ -84,25 +128,27 @@ def _score_cells(
 ) -> list[Cell]:
     cells = []
     for setting in settings:
-        estimate = results.score(arm, setting, task)
-        cells.append(estimate_cell(estimate, len(results.all_trained(arm, setting))))
+        cells.append(estimate_cell(results, arm, setting, task))
         if task == TARGET:
-            cells.append(_difference_cell(results, arm, setting, task))
+            cells.append(_difference_cell(results, arm, UNTRAINED, setting))
     return cells
 
 
-def estimate_cell(estimate: CrossedEstimate | None, trainings: int) -> Cell:
+def estimate_cell(results: LabResults, arm: str, setting: Setting, task: Task) -> Cell:
     """Return an accuracy with its interval and the number of trainings."""
+    estimate = results.score(arm, setting, task)
     if estimate is None:
         return Cell(NONE)
     ends = interval(estimate.low, estimate.high, lambda value: f"{value:.2f}")
+    count = len(results.all_trained(arm, setting))
+    trainings = f"{count}"
+    if len(results.students) > 1 and count % estimate.runs == 0:
+        trainings = f"{estimate.runs} × {count // estimate.runs}"
     return Cell(f"{estimate.value:.3f}", f"{ends}, n = {trainings}")
 
 
-def _difference_cell(results: LabResults, arm: str, setting: Setting, task: Task) -> Cell:
-    difference = None
-    if arm != UNTRAINED:
-        difference = results.difference(arm, UNTRAINED, setting, task)
+def _difference_cell(results: LabResults, arm: str, base: str, setting: Setting) -> Cell:
+    difference = None if arm == base else results.difference(arm, base, setting, TARGET)
     if difference is None:
         return Cell(NONE)
     ends = interval(difference.low, difference.high, lambda value: _points(value, 0), " to ")
@@ -135,11 +181,17 @@ def mistakes(results: LabResults, paths: LabPaths, setting: Setting) -> LabTable
         if job.id in results.by_id and RunPaths(run).config.is_file():
             rows.append((arm, _mistake_cells(list(iter_rows(run, EVALUATIONS)), tasks)))
     about = (
-        f"Wrong answers in {TARGET} at N = {setting.rows:,}{results.of_first_student}, with the "
-        "first seed, by the first mistake in their steps; shares are of all answers. An answer "
-        "must contain a number."
+        f"Each wrong answer in {TARGET} at N = {setting.rows:,} counts once, by its first mistake. "
+        f"One training per arm{results.of_first_student}, so small differences between arms may be "
+        "chance. Shares are of all answers. An answer must contain a number."
     )
-    return LabTable("Why wrong answers are wrong", about, columns, rows)
+    occurring = [n for n in range(len(columns)) if any(cells[n].note for _, cells in rows)]
+    return LabTable(
+        "Why wrong answers are wrong",
+        about,
+        tuple(columns[n] for n in occurring),
+        [(arm, [cells[n] for n in occurring]) for arm, cells in rows],
+    )
 
 
 def _mistake_cells(rows: Sequence[Evaluation], tasks: Iterable[Task]) -> list[Cell]:
@@ -161,13 +213,13 @@ def _count_cell(count: int, total: int) -> Cell:
 _DATA = (
     Column("rows", "Finished samples; below: failed ones."),
     Column("correct", "Share with a correct answer."),
-    Column("style by teacher", "Share of style words that the teacher wrote."),
-    Column("capability by student", "Share of other words that the student wrote."),
-    Column("NLL style", "Nats per style token, of the untrained student."),
-    Column("NLL capability", "Nats per token of the steps."),
-    Column("NLL untaught", "Nats per result of a product that the student was never taught."),
-    Column("NLL answer", "Nats per token of the answer."),
-    Column("NLL all", "Nats per token of the response."),
+    Column("style by teacher", "Share of the words of style that the teacher wrote."),
+    Column("capability by student", "Share of the words of capability that the student wrote."),
+    Column("NLL style", "Of a token of style."),
+    Column("NLL capability", "Of a token of the steps."),
+    Column("NLL untaught", "Of a result that the student was never taught."),
+    Column("NLL answer", "Of a token of the answer."),
+    Column("NLL all", "Of a token of the response."),
 )
 
 
@@ -183,8 +235,10 @@ def data(results: LabResults) -> LabTable:
         cells = [
             Cell(f"{found['rows']:,}", f"{failed:,} failed" if failed else ""),
             Cell(percent(sum(found["correct"]) / found["rows"])),
-            Cell(percent(found["leak"]["style"]["share"])),
-            Cell(percent(found["leak"]["capability"]["share"])),
+            *(
+                Cell(NONE if isinstance(RECIPES[name], Reauthored) else percent(leak["share"]))
+                for leak in (found["leak"]["style"], found["leak"]["capability"])
+            ),
         ]
         for kind in ("style", "other", "unknown", "answer", "all"):
             estimate = found["nll"].get(kind)
@@ -195,8 +249,10 @@ def data(results: LabResults) -> LabTable:
             )
         rows.append((name, cells))
     about = (
-        f"The training data{results.of_first_student}. The negative log-likelihood (NLL) measures "
-        "how unlikely a token is under the untrained student, in the first rows of each run."
+        f"The training data{results.of_first_student}. The negative log-likelihood (NLL, in nats "
+        "per token) measures how unlikely a token is under the untrained student: 0 is certain, "
+        "4.6 is a probability of 1 %. It is measured in the first 100 rows of each arm; n is the "
+        "number of tokens. The words of teacher-only-by-class have classes instead of authors."
     )
     return LabTable("The training data", about, _DATA, rows)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from tessy.core.statistics import CrossedEstimate
 from tessy.lab.experiment.arms import (
@@ -18,24 +18,22 @@ from tessy.lab.experiment.design import Setting
 from tessy.lab.experiment.problems import TARGET
 from tessy.lab.experiment.results import LabResults
 
-Relation = Literal["below", "above", "within noise of"]
+Relation = Literal["above", "below", "within noise of"]
 Outcome = Literal["held", "did not hold", "undecided"]
-
-_VERBS: dict[Outcome, str] = {
-    "held": "held",
-    "did not hold": "did not hold",
-    "undecided": "is undecided",
-}
 
 
 class Ordering(NamedTuple):
-    """How both arms relate to the untrained student on the target task, in one setting."""
+    """How both arms relate to the untrained student, and to each other, in one setting.
+
+    Scores and differences are of the target task.
+    """
 
     setting: Setting
     teacher_only: Relation
     tessy: Relation
+    tessy_to_teacher_only: Relation
     scores: tuple[float, float, float]  # teacher-only, student, tessy
-    one_training: bool = False  # of each arm, so the intervals are for other questions only
+    trainings: int  # of each arm; with one, the intervals are for other questions only
 
     @property
     def outcome(self) -> Outcome:
@@ -50,7 +48,7 @@ class Ordering(NamedTuple):
 
 
 def relation(difference: CrossedEstimate) -> Relation:
-    """Return the relation to the untrained student; noise if the interval contains 0."""
+    """Return the relation that a difference shows; noise if the interval contains 0."""
     if difference.low <= 0 <= difference.high:
         return "within noise of"
     return "above" if difference.low > 0 else "below"
@@ -66,17 +64,16 @@ def orderings(results: LabResults) -> list[Ordering]:
         if not all(results.is_complete(arm, setting) for arm in (TEACHER_ONLY, TESSY)):
             continue
         differences = [
-            results.difference(arm, UNTRAINED, setting, TARGET) for arm in (TEACHER_ONLY, TESSY)
+            results.difference(*pair, setting, TARGET)
+            for pair in ((TEACHER_ONLY, UNTRAINED), (TESSY, UNTRAINED), (TESSY, TEACHER_ONLY))
         ]
         scores = [results.score(arm, setting, TARGET) for arm in (TEACHER_ONLY, UNTRAINED, TESSY)]
         if None in differences or None in scores:
             continue
-        teacher_only, tessy = (relation(one) for one in differences if one is not None)
+        first, second, third = (relation(one) for one in differences if one is not None)
         low, middle, high = (score.value for score in scores if score is not None)
         runs = min(len(results.all_trained(arm, setting)) for arm in (TEACHER_ONLY, TESSY))
-        found.append(
-            Ordering(setting, teacher_only, tessy, (low, middle, high), one_training=runs == 1)
-        )
+        found.append(Ordering(setting, first, second, third, (low, middle, high), runs))
     return found
 
 
@@ -104,65 +101,61 @@ def parts_sentence(results: LabResults) -> str:
     )
 
 
-def sentence(results: LabResults, start: str = "In this run") -> str:
+def sentence(results: LabResults) -> str:
     """Return at which N the ordering held, at which it did not, and where it is undecided."""
-    found = orderings(results)
-    if not found:
+    by_outcome: defaultdict[Outcome, list[Ordering]] = defaultdict(list)
+    for one in orderings(results):
+        by_outcome[one.outcome].append(one)
+    if not by_outcome:
         return "This run has no scores for the paper's claim yet."
-    alike: defaultdict[tuple[Outcome, Relation, Relation, bool], list[Ordering]] = defaultdict(list)
-    for one in found:
-        alike[one.outcome, one.teacher_only, one.tessy, one.one_training].append(one)
     parts = []
-    for outcome, verb in _VERBS.items():
-        reasons = [_why(group) for key, group in alike.items() if key[0] == outcome]
-        if reasons:
-            parts.append(f"{verb} {'; '.join(reasons)}")
+    if held := by_outcome["held"]:
+        parts.append(f"held {_sizes(held)}")
+    if failed := by_outcome["did not hold"]:
+        parts.append(f"did not hold {_sizes(failed)}, where {_contradictions(failed)}")
+    if undecided := by_outcome["undecided"]:
+        parts.append(f"is undecided {_sizes(undecided)}, where an interval contains 0")
     return (
-        f"{start}, by 95 % intervals for {results.population}, Teacher-Only < student < TESSY "
+        f"In this run, by 95 % intervals for {results.population}, Teacher-Only < student < TESSY "
         f"{'; it '.join(parts)}."
     )
 
 
-def sentences_by_student(results: LabResults) -> list[str]:
-    """Return the sentence on the claim for each of several students, by its seeds and questions."""
+def comparison(results: LabResults) -> str:
+    """Return at which N TESSY was above teacher-only; empty without scores."""
+    by_relation: defaultdict[Relation, list[Ordering]] = defaultdict(list)
+    for one in orderings(results):
+        by_relation[one.tessy_to_teacher_only].append(one)
+    names = [name for name in get_args(Relation) if name in by_relation]
+    parts = [f"{name} Teacher-Only {_sizes(by_relation[name])}" for name in names]
+    return f"By the same intervals, TESSY was {', and '.join(parts)}." if parts else ""
+
+
+def of_each_student(results: LabResults) -> dict[int, list[Ordering]]:
+    """Return the orderings of each of several students, by its seeds and questions."""
     if len(results.students) < 2:
-        return []
-    found = []
+        return {}
+    found = {}
     for student in results.students:
         others = [other for other in results.design.students if other != student]
         jobs = (job.id for job in results.jobs if job.student == student)
         by_id = {name: results.by_id[name] for name in jobs if name in results.by_id}
-        alone = LabResults(results.design, by_id, others)
-        found.append(sentence(alone, f"For student {student} alone"))
+        found[student] = orderings(LabResults(results.design, by_id, others))
     return found
 
 
-def _why(alike: list[Ordering]) -> str:
-    """Return the sizes and scores of orderings with the same relations."""
-    sizes = _listed([f"{one.setting.rows:,}" for one in alike])
-    training = ", one training each" if alike[0].one_training else ""
-    where = f"at N = {sizes}{training}"
-    if alike[0].outcome == "held":
-        return f"{where} ({'; '.join(' < '.join(_score(s) for s in one.scores) for one in alike)})"
-    low, middle, high = (_scores(each) for each in zip(*(one.scores for one in alike), strict=True))
-    below, above = alike[0].teacher_only, alike[0].tessy
-    student = f"the student ({middle})"
-    if below == above:
-        return f"{where}, where teacher-only ({low}) and tessy ({high}) were {above} {student}"
-    return (
-        f"{where}, where teacher-only ({low}) was {below} {student} and tessy ({high}) {above} it"
-    )
+def _contradictions(failed: list[Ordering]) -> str:
+    found = [
+        name
+        for name, contradicts in (
+            ("Teacher-Only was above the student", lambda one: one.teacher_only == "above"),
+            ("TESSY was below the student", lambda one: one.tessy == "below"),
+        )
+        if any(map(contradicts, failed))
+    ]
+    return " or ".join(found)
 
 
-def _listed(words: list[str]) -> str:
-    *others, last = words
-    return f"{', '.join(others)} and {last}" if others else last
-
-
-def _scores(values: tuple[float, ...]) -> str:
-    shown = list(map(_score, values))
-    return shown[0] if len(set(shown)) == 1 else ", ".join(shown)
-
-
-def _score(value: float) -> str:
-    return f"{value:.2f}"
+def _sizes(found: list[Ordering]) -> str:
+    *others, last = (f"{one.setting.rows:,}" for one in found)
+    return f"at N = {', '.join(others)} and {last}" if others else f"at N = {last}"
