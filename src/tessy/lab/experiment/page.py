@@ -91,7 +91,7 @@ def build_page(
         samples=_samples(results),
         questions=results.design.questions,
         setting=results.design.first_setting,
-        sizes=[setting.rows for setting in results.design.sizes()],
+        sizes=[f"{setting.rows:,}" for setting in results.design.sizes()],
         seeds=len(results.design.seeds),
         population=results.population,
         students=[s for s in results.students if s != BUNDLED],
