@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from statistics import fmean
 
@@ -134,6 +135,21 @@ def test_differences_are_to_the_mean_of_all_seeds_by_question():
         assert (difference.runs, difference.questions) == (len(seeds), QUESTIONS)
     by_question = [0.0] * 100 + [0.5] + [-0.5] * 9 + [0.0] * 90  # of seed 1
     assert difference == crossed_mean([by_question])
+
+
+def test_the_variance_of_a_difference_of_two_arms_has_a_part_of_both_trainings():
+    found = results((50, 150))
+    by_id = dict(found.by_id)
+    for seed, count in enumerate((20, 80)):  # teacher-only varies, tessy does not
+        by_id[LabJob("train", 0, TEACHER_ONLY, SETTINGS[0], seed).id] = {"correct": answers(count)}
+        by_id[LabJob("train", 0, TESSY, SETTINGS[0], seed).id] = {"correct": answers(150)}
+    difference = LabResults(found.design, by_id).difference(
+        TESSY, TEACHER_ONLY, SETTINGS[0], "calc"
+    )
+    assert difference is not None
+    assert difference.value == pytest.approx(0.5)
+    assert difference.spread == pytest.approx(math.sqrt(0.045))  # of 0.35 and 0.65
+    assert difference.low < 0  # two trainings that differ so much
 
 
 def test_each_of_several_students_has_outcomes():

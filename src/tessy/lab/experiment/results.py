@@ -112,8 +112,8 @@ class LabResults:
     ) -> CrossedEstimate | None:
         """Return the accuracy of ``arm`` minus that of ``base``, paired by student and question.
 
-        Each answer is compared with the mean of all seeds of ``base``: two models share no chance
-        by the same seed.
+        The mean of the untrained student's answers is subtracted, as its seeds are no trainings.
+        Another base is paired by seed, so that the variance has a part of its trainings, too.
         """
         pairs = self._answers(arm, setting, task, base)
         return crossed_mean(pairs) if pairs else None
@@ -123,25 +123,33 @@ class LabResults:
     ) -> Answers:
         """Return a row for each student, the mean over seeds; for each seed of a single student.
 
-        With ``base``, its mean by question is subtracted.
+        With ``base``, values are differences.
         """
         by_student: list[Answers] = []
         for student in self.students:
-            rows = self._answers_of(student, arm, setting, task)
-            if base is not None and rows:
-                others = self._answers_of(student, base, setting, task)
-                if not others:
-                    continue
-                middle = _means(others)
-                rows = [[x - y for x, y in zip(row, middle, strict=True)] for row in rows]
+            rows = self._by_seed(arm, setting, student, task)
+            if base is not None:
+                others = self._by_seed(base, setting, student, task)
+                if base == UNTRAINED and others:
+                    others = dict.fromkeys(rows, _means(list(others.values())))
+                rows = {
+                    seed: [x - y for x, y in zip(row, others[seed], strict=True)]
+                    for seed, row in rows.items()
+                    if seed in others
+                }
             if rows:
-                by_student.append(rows)
+                by_student.append(list(rows.values()))
         return by_student[0] if len(by_student) == 1 else list(map(_means, by_student))
 
-    def _answers_of(self, student: int, arm: str, setting: Setting | None, task: Task) -> Answers:
-        seeds = self.seeds(arm, setting)
-        found = (self.trained(arm, setting, student, seed) for seed in seeds)
-        return [[float(x) for x in one["correct"][task]] for one in found if one is not None]
+    def _by_seed(
+        self, arm: str, setting: Setting | None, student: int, task: Task
+    ) -> dict[int, list[float]]:
+        found = {s: self.trained(arm, setting, student, s) for s in self.seeds(arm, setting)}
+        return {
+            seed: [float(x) for x in one["correct"][task]]
+            for seed, one in found.items()
+            if one is not None
+        }
 
     def skipped(self, arm: str) -> str | None:
         """Return why an arm has no score; None if it has one."""

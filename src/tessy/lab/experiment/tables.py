@@ -182,8 +182,8 @@ def mistakes(results: LabResults, paths: LabPaths, setting: Setting) -> LabTable
             rows.append((arm, _mistake_cells(list(iter_rows(run, EVALUATIONS)), tasks)))
     about = (
         f"Each wrong answer in {TARGET} at N = {setting.rows:,} counts once, by its first mistake. "
-        f"One training per arm{results.of_first_student} is shown, so small differences between arms may be "
-        "chance. Shares are of all answers. An answer must contain a number."
+        f"One training per arm{results.of_first_student} is shown, so small differences between "
+        "arms may be chance. Shares are of all answers. An answer must contain a number."
     )
     occurring = [n for n in range(len(columns)) if any(cells[n].note for _, cells in rows)]
     return LabTable(
