@@ -34,7 +34,13 @@ from tessy.answers.maths import UndecidedError, same_formula
 _CHOICE = re.compile(
     r"(?:\((?P<in>[a-j])\)|(?P<before>[a-j])[).:])(?![a-z]$|\()(?P<text>.*)", re.DOTALL
 )
-_REJECTED = re.compile(r"(?:is|was)(?:n['’]t\b| (?:not|wrong|incorrect|false)\b).*", re.DOTALL)
+# "is wrong", "isn't the right answer", "cannot be correct", "does not hold"; after a label.
+_JUDGED = re.compile(
+    r"(?:is|was|(?:must|would) be|can(?= ?not|['’]t))(?P<not> ?not\b|n?['’]t\b)?(?: be)?"
+    r"(?: (?:the|also|\w+ly))* (?P<word>right|correct|true|wrong|incorrect|false)\b"
+)
+_RULED_OUT = re.compile(r"(?:does(?: not|n['’]t) (?:hold|work|fit)|(?:is|can be) ruled out)\b")
+_POSITIVE = ("right", "correct", "true")
 _LABEL = re.compile(r"\([a-j]\)|(?<!\w)[a-j][).:]")
 _NAMED = re.compile(r"[a-z]\w*(?:\(\w+\))?=")
 _UNIT_WORD = (
@@ -188,8 +194,8 @@ def _differ_in_money(text: str, reference: str) -> bool:
 def _same_choice(text: str, expected: str) -> bool | None:
     """Return whether two choices such as "(b)12", "b" and "12" agree; None if none has a label."""
     first, second = _CHOICE.fullmatch(text), _CHOICE.fullmatch(expected)
-    if first and _REJECTED.fullmatch(first["text"].strip()):
-        return False  # "(a) is wrong"
+    if first and _is_rejected(first["text"].strip()):
+        return False
     if first and second:
         texts = first["text"].strip(), second["text"].strip()
         return _letter(first) == _letter(second) and (not all(texts) or _same(*texts) is True)
@@ -198,6 +204,14 @@ def _same_choice(text: str, expected: str) -> bool | None:
         return None
     own = labelled["text"].strip()
     return other == _letter(labelled) or (bool(own) and _same(other, own) is True)
+
+
+def _is_rejected(text: str) -> bool:
+    """Return whether a text after the label of a choice states that it is wrong."""
+    judged = _JUDGED.match(text)
+    if judged is None:
+        return _RULED_OUT.match(text) is not None
+    return (judged["word"] in _POSITIVE) == bool(judged["not"])
 
 
 def _letter(choice: re.Match[str]) -> str:

@@ -166,7 +166,7 @@ def test_a_stopped_experiment_has_a_page_once_a_training_has_finished(paths, tmp
     assert run_lab(LabConfig(out=stopped.out), TINY, Console(file=output)) == 130
     assert output.getvalue().rstrip().endswith("Stopped gracefully. The same command resumes it.")
     claim = json.loads(stopped.figures.read_bytes())["claim"]
-    assert claim.startswith(f"Unfinished run (4 of {len(TINY.jobs())} jobs), in which some scores")
+    assert claim.startswith(f"Unfinished run (4 of {len(TINY.jobs())} jobs): scores may be of")
     assert claim.endswith("This run has no scores for the paper's claim yet.")
     stopped.page.unlink()
     trained[1].unlink()
@@ -174,13 +174,15 @@ def test_a_stopped_experiment_has_a_page_once_a_training_has_finished(paths, tmp
     assert not stopped.page.exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}"])
 def test_a_damaged_result_is_named(paths, tmp_path, content):
     damaged = LabPaths(tmp_path / "out")
     shutil.copytree(paths.out, damaged.out)
     result = damaged.result(LabJob("untrained", 0))
     result.write_bytes(content)
-    with pytest.raises(RunError, match=r"is not a result of `tessy lab`.*delete it") as caught:
+    with pytest.raises(
+        RunError, match="damaged: it is not the result of the job untrained-s0-r0; delete it"
+    ) as caught:
         run_lab(LabConfig(out=damaged.out), TINY)
     assert str(result) in str(caught.value)
 

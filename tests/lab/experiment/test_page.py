@@ -12,8 +12,8 @@ import pytest
 from playwright.sync_api import Browser
 
 from tessy.lab.experiment.arms import ARMS
-from tessy.lab.experiment.charts import main_figure
-from tessy.lab.experiment.design import Design, full, quick
+from tessy.lab.experiment.charts import charts, main_figure
+from tessy.lab.experiment.design import Design, LabJob, full, quick
 from tessy.lab.experiment.docs import END, START, main, tables_of
 from tessy.lab.experiment.page import CAVEATS, write_pages
 from tessy.lab.experiment.paths import LabPaths
@@ -88,6 +88,34 @@ def test_the_untrained_student_has_no_difference_to_itself(folder):
                 assert text == "–"
             elif name in ACCURACY:
                 assert note
+
+
+def test_data_with_classes_instead_of_authors_has_no_leak(folder):
+    table = json.loads((folder / "lab.json").read_text())["tables"][-1]
+    columns = ["arm", *table["columns"]]
+    cells = {name: dict(zip(columns[1:], row, strict=True)) for name, *row in table["rows"]}
+    for column in ("style by teacher", "capability by student"):
+        assert cells["teacher-only-by-class"][column] == ["–", ""]
+        assert cells["teacher-only"][column][0].endswith(" %")
+    assert "have classes instead of authors" in table["about"]
+
+
+def test_epochs_are_compared_with_the_untrained_student_in_their_questions(folder, request):
+    design = DESIGNS[request.node.callspec.params["folder"]]
+    results = read_results(design, LabPaths(folder), left_out_of(design))
+    by_id = {name: dict(one) for name, one in results.by_id.items()}
+    for name, one in by_id.items():
+        if name.startswith("untrained"):  # other questions, students and seeds do not matter
+            first = name == LabJob("untrained", design.students[0]).id
+            kept = design.epoch_questions if first else 0
+            calc = one["correct"]["calc"]
+            one["correct"] = {**one["correct"], "calc": [*calc[:kept], *[False] * (300 - kept)]}
+    other = replace(results, by_id=by_id, _scores={})
+    before, after = (
+        {chart.title: chart.image for chart in charts(one)} for one in (results, other)
+    )
+    assert before["Accuracy by epoch"] == after["Accuracy by epoch"]
+    assert before["Style alone"] != after["Style alone"]
 
 
 def test_every_score_has_its_uncertainty_and_n(folder):

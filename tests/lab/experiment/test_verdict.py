@@ -13,7 +13,7 @@ from tessy.lab.experiment.arms import CROSSED, DISTANCES, TEACHER_ONLY, TESSY, U
 from tessy.lab.experiment.design import Design, LabJob, Setting, Trainings, quick
 from tessy.lab.experiment.gate import reason_to_refuse
 from tessy.lab.experiment.results import LabResults
-from tessy.lab.experiment.tables import claim
+from tessy.lab.experiment.tables import claim, estimate_cell, scores
 from tessy.lab.experiment.verdict import (
     comparison,
     of_each_student,
@@ -197,6 +197,30 @@ def test_several_students_are_the_runs():
     assert score.runs == 3
     assert score.value == pytest.approx(110 / QUESTIONS)
     assert score.spread == pytest.approx(10 / QUESTIONS)
+
+
+def test_arms_without_rows_have_no_ordering():
+    found = results((50, 150))
+    skipped = LabJob("train", 0, TESSY, SETTINGS[0], 1).id
+    by_id = {**found.by_id, skipped: {"skipped": "no sample could be finished"}}
+    assert orderings(LabResults(found.design, by_id)) == []
+
+
+def test_scores_of_some_students_have_no_interval_for_others():
+    found = results((50, 150))
+    design = replace(found.design, students=(0, 1, 2))
+    by_id = dict(found.by_id)
+    for name in found.by_id:
+        by_id[name.replace("-s0-", "-s1-")] = found.by_id[name]
+        if name.startswith("untrained"):
+            by_id[name.replace("-s0-", "-s2-")] = found.by_id[name]
+    partial = LabResults(design, by_id)
+    assert estimate_cell(partial, TESSY, SETTINGS[0], "calc") == Cell(
+        "0.752", "2 of 3 students, n = 4"
+    )
+    assert estimate_cell(partial, UNTRAINED, SETTINGS[0], "calc").note.endswith(", n = 3 × 2")
+    rows = dict(scores(partial, "calc", SETTINGS[:1]).rows)
+    assert rows[TESSY][1] == Cell("–")
 
 
 def test_a_setting_with_unfinished_trainings_has_no_ordering():

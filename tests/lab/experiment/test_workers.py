@@ -50,9 +50,20 @@ async def interrupted_command(job: LabJob) -> None:
             raise JobInterrupted(job.id)
 
 
+def until_there_are(*paths: Path, seconds: float = 60.0) -> bool:
+    """Wait for files; return whether they came in time."""
+    deadline = time.monotonic() + seconds
+    while not all(path.exists() for path in paths):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
+
+
 def run(folder: Path, **options: Any) -> bool:
     paths = LabPaths(folder / "out")
     paths.jobs.mkdir(parents=True, exist_ok=True)
+    do = options.pop("do", partial(work, folder))
     values = {
         "workers": 1,
         "on_result": lambda job, result: None,
@@ -60,7 +71,7 @@ def run(folder: Path, **options: Any) -> bool:
         "interruption": Interruption(lambda: None),
         **options,
     }
-    return run_all(JOBS, lambda job: NEEDS.get(job.id, []), partial(work, folder), paths, **values)
+    return run_all(JOBS, lambda job: NEEDS.get(job.id, []), do, paths, **values)
 
 
 def results(folder: Path) -> dict[str, Any]:
@@ -99,8 +110,7 @@ def test_a_failed_job_does_not_discard_the_results_beside_it(tmp_path):
     waiting.touch()
 
     def finish() -> None:
-        while not all((tmp_path / name).exists() for name in ("failed-a", "began-b")):
-            time.sleep(0.01)
+        until_there_are(tmp_path / "failed-a", tmp_path / "began-b")
         waiting.unlink()
 
     thread = threading.Thread(target=finish)
@@ -116,15 +126,16 @@ def test_as_many_jobs_run_at_the_same_time_as_there_are_workers(tmp_path):
         (tmp_path / f"wait-{job.name}").touch()
 
     def finish() -> None:
-        while not all((tmp_path / f"began-{job.name}").exists() for job in JOBS[:2]):
-            time.sleep(0.01)
+        at_once.append(until_there_are(tmp_path / "began-a", tmp_path / "began-b"))
         for job in JOBS[:2]:
             (tmp_path / f"wait-{job.name}").unlink()
 
+    at_once: list[bool] = []
     thread = threading.Thread(target=finish)
     thread.start()
-    assert run(tmp_path, workers=2)  # a and b run at the same time
+    assert run(tmp_path, workers=2)
     thread.join()
+    assert at_once == [True]
     assert (tmp_path / "done.txt").read_text()[2:] == "cd"
 
 
@@ -138,8 +149,7 @@ def test_ctrl_c_waits_for_running_jobs_and_starts_no_others(tmp_path):
     waiting.touch()
 
     def interrupt() -> None:
-        while not (tmp_path / "began-a").exists():
-            time.sleep(0.01)
+        until_there_are(tmp_path / "began-a")
         os.kill(os.getpid(), signal.SIGINT)
         waiting.unlink()
 
@@ -160,6 +170,34 @@ def test_ctrl_c_of_a_terminal_does_not_stop_a_running_job(tmp_path):
     (tmp_path / "signal-a").touch()  # a terminal sends it to every process
     assert run(tmp_path)
     assert (tmp_path / "done.txt").read_text() == "abcd"
+
+
+class SlowToImport:
+    """A job whose import takes long in a new process, where it names itself in a file."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __call__(self, job: LabJob) -> dict[str, object]:
+        return work(self.folder, job)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        (self.folder / "process.txt.tmp").write_text(str(os.getpid()))
+        (self.folder / "process.txt.tmp").rename(self.folder / "process.txt")
+        until_there_are(self.folder / "signalled")
+
+
+def test_ctrl_c_of_a_terminal_does_not_stop_a_starting_process(tmp_path):
+    def interrupt() -> None:
+        until_there_are(tmp_path / "process.txt")
+        os.kill(int((tmp_path / "process.txt").read_text()), signal.SIGINT)
+        (tmp_path / "signalled").touch()
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    assert run(tmp_path, do=SlowToImport(tmp_path))
+    thread.join()
 
 
 def test_a_job_that_ctrl_c_stopped_has_no_result(tmp_path):

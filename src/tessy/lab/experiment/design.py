@@ -14,6 +14,7 @@ JobKind = Literal["student", "predictors", "untrained", "data", "train"]
 
 BUNDLED = 0  # seed of the bundled student
 BATCH = 16  # sequences per optimizer step
+SCORED_ROWS = 100  # of each recipe's data, for the negative log-likelihood
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from tessy.inference.local.engine import LocalEngine
 from tessy.lab.bundled import ANSWER_TOKENS, THINKING_TOKENS, teacher_path
 from tessy.lab.experiment.arms import ARMS
 from tessy.lab.experiment.data import DATE, make_data, ordered, take
-from tessy.lab.experiment.design import BATCH, Design, LabJob, Setting
+from tessy.lab.experiment.design import BATCH, SCORED_ROWS, Design, LabJob, Setting
 from tessy.lab.experiment.outcomes import SkippedError, check_status
 from tessy.lab.experiment.paths import LabPaths
 from tessy.lab.experiment.problems import first_ids, first_texts
@@ -36,7 +36,6 @@ from tessy.training.command import sft
 
 TEMPERATURE = 0.6
 _CARD_PROBLEMS = 100  # of each task, for the card of a new student
-_SCORED_ROWS = 100  # of each recipe, for the negative log-likelihood
 _THINKING_TOKENS = THINKING_TOKENS // 2  # responses of an evaluation
 
 STYLE, CAPABILITY, UNKNOWN = "style", "other", "unknown"
@@ -97,7 +96,7 @@ def _described(paths: LabPaths, job: LabJob) -> dict[str, Any]:
     rows = ordered(run)
     failures = Counter(failure.reason for failure in iter_failures(run))
     correct = [is_correct(row.answer, row.problem["reference"]) for row in rows]
-    scored = asyncio.run(_likelihood(rows[:_SCORED_ROWS], run, paths.student(job.student)))
+    scored = asyncio.run(_likelihood(rows[:SCORED_ROWS], run, paths.student(job.student)))
     return {
         "rows": len(rows),
         "failures": dict(failures),

@@ -33,15 +33,17 @@ def read_result(path: Path) -> dict[str, Any]:
     """Return the result of a finished job.
 
     Raises:
-        RunError: The file is damaged.
+        RunError: The file cannot be read, or is damaged.
     """
     try:
         found = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
-        found = error
-    if isinstance(found, dict):
+    except OSError as error:
+        raise RunError(f"a result cannot be read: {error}; check the folder") from error
+    except ValueError:
+        found = None
+    if isinstance(found, dict) and found.get("job") == path.stem:
         return found
     raise RunError(
-        f"{path} is not a result of `tessy lab`: {found!r}; delete it, and the same command does "
-        "its job again"
+        f"{path} is damaged: it is not the result of the job {path.stem}; delete it, and the same "
+        "command does the job again"
     )

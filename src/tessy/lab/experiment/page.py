@@ -34,7 +34,7 @@ CAVEATS = (
     "Both models were trained to continue a text that the other one has begun. Real pairs were "
     "not.",
     "The student was trained on the teacher's words in unrelated chats, but not in solutions. A "
-    "large model has seen such words, too. With more of this training, Teacher-Only loses less.",
+    "large model has seen such words, too. The amount of this training affects the results.",
     "An answer without its number is wrong even if all steps are right. The table of mistakes "
     "counts such answers, and two controls (distance-0-teacher-answers, "
     "distance-1-student-answers) separate the style of the answer from that of the thinking.",

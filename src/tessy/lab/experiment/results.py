@@ -64,9 +64,9 @@ class LabResults:
         return len(self.by_id) == len(self.jobs)
 
     def is_complete(self, arm: str, setting: Setting) -> bool:
-        """Return whether all trainings of an arm in a setting have a result."""
+        """Return whether all trainings of an arm in a setting have scores."""
         trainings = (job.id for job in self.jobs if (job.name, job.setting) == (arm, setting))
-        return all(name in self.by_id for name in trainings)
+        return all("skipped" not in self.by_id.get(name, {"skipped": ""}) for name in trainings)
 
     def seeds(self, arm: str, setting: Setting | None) -> list[int]:
         """Return the training seeds of an arm; of the untrained student, those of its answers."""
@@ -93,6 +93,16 @@ class LabResults:
             for seed in self.seeds(arm, setting)
         )
         return [result for result in found if result is not None]
+
+    def trainings(self, arm: str, setting: Setting | None) -> list[int]:
+        """Return the number of trainings of each student with some."""
+        found = (
+            sum(
+                self.trained(arm, setting, student, s) is not None for s in self.seeds(arm, setting)
+            )
+            for student in self.students
+        )
+        return [count for count in found if count]
 
     def data(self, arm: str, student: int | None = None) -> Result | None:
         """Return the description of an arm's training data; ``student`` None: the first one."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from tessy.core.formatting import NONE, interval, percent
 from tessy.core.records import Evaluation
 from tessy.lab.experiment.arms import ARMS, GROUPS, TEACHER_ONLY, TESSY, UNTRAINED
-from tessy.lab.experiment.design import LabJob, Setting
+from tessy.lab.experiment.design import SCORED_ROWS, LabJob, Setting
 from tessy.lab.experiment.mistakes import MEANINGS, MISTAKES, has_no_answer, mistake_of
 from tessy.lab.experiment.paths import LabPaths
 from tessy.lab.experiment.problems import TARGET
@@ -70,7 +70,8 @@ def claim(results: LabResults) -> LabTable:
     if by_student:
         about += (
             f" The last columns are about {ordering} for each student alone, by intervals for "
-            "other seeds and questions (with n = 1, for other questions)."
+            "other seeds and questions (with n = 1, for other questions); below, its three "
+            "accuracies and the number n of trainings of each arm."
         )
     return LabTable("The claim", about, columns, rows, head="N")
 
@@ -135,29 +136,34 @@ def _score_cells(
 
 
 def estimate_cell(results: LabResults, arm: str, setting: Setting, task: Task) -> Cell:
-    """Return an accuracy with its interval and the number of trainings."""
+    """Return an accuracy with its interval and the number of trainings.
+
+    If only some students have trainings, there is no interval for other students.
+    """
     estimate = results.score(arm, setting, task)
     if estimate is None:
         return Cell(NONE)
-    ends = interval(estimate.low, estimate.high, lambda value: f"{value:.2f}")
-    count = len(results.all_trained(arm, setting))
-    trainings = f"{count}"
-    if len(results.students) > 1 and count % estimate.runs == 0:
-        trainings = f"{estimate.runs} × {count // estimate.runs}"
-    return Cell(f"{estimate.value:.3f}", f"{ends}, n = {trainings}")
+    counts, students = results.trainings(arm, setting), len(results.students)
+    value = f"{estimate.value:.3f}"
+    if len(counts) < students:
+        return Cell(value, f"{len(counts)} of {students} students, n = {sum(counts)}")
+    equal = students > 1 and len(set(counts)) == 1
+    n = f"{students} × {counts[0]}" if equal else f"{sum(counts)}"
+    ends = interval(estimate.low, estimate.high, lambda end: f"{end:.2f}")
+    return Cell(value, f"{ends}, n = {n}")
 
 
 def _difference_cell(results: LabResults, arm: str, base: str, setting: Setting) -> Cell:
     difference = None if arm == base else results.difference(arm, base, setting, TARGET)
-    if difference is None:
+    if difference is None or len(results.trainings(arm, setting)) < len(results.students):
         return Cell(NONE)
-    ends = interval(difference.low, difference.high, lambda value: _points(value, 0), " to ")
+    ends = interval(difference.low, difference.high, _points, " to ")
     verdict = {"above": "above", "below": "below", "within noise of": "within noise"}
-    return Cell(_points(difference.value, 1), f"{ends}, {verdict[relation(difference)]}")
+    return Cell(_points(difference.value), f"{ends}, {verdict[relation(difference)]}")
 
 
-def _points(value: float, digits: int) -> str:
-    return f"{100 * value:+.{digits}f}".replace("-", "−")
+def _points(value: float) -> str:
+    return f"{100 * value:+.1f}".replace("-", "−")
 
 
 def mistakes(results: LabResults, paths: LabPaths, setting: Setting) -> LabTable:
@@ -249,11 +255,13 @@ def data(results: LabResults) -> LabTable:
             )
         rows.append((name, cells))
     about = (
-        f"The training data{results.of_first_student}. The negative log-likelihood (NLL, in nats "
-        "per token) measures how unlikely a token is under the untrained student: 0 is certain, "
-        "4.6 is a probability of 1 %. It is measured in the first 100 rows of each arm; n is the "
-        "number of tokens. The words of teacher-only-by-class have classes instead of authors."
+        f"What the arms{results.of_first_student} are trained on. The negative log-likelihood "
+        "(NLL, in nats per token) measures how unlikely a token is under the untrained student: 0 "
+        "is certain, 4.6 is a probability of 1 %. It is measured in the first "
+        f"{SCORED_ROWS} rows; n is the number of tokens."
     )
+    if any(isinstance(RECIPES[name], Reauthored) for name, _ in rows):
+        about += " The words of teacher-only-by-class have classes instead of authors."
     return LabTable("The training data", about, _DATA, rows)
 
 

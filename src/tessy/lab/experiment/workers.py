@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import resource_tracker
 from pathlib import Path
 from types import FrameType
 
@@ -94,7 +95,8 @@ def run_all(
             stopping = interruption.requested or first_error is not None
             for job in () if stopping else ready[: workers - len(running)]:
                 waiting.remove(job)
-                running[pool.submit(_timed, job)] = job
+                with _no_interruption():  # which a new process inherits
+                    running[pool.submit(_timed, job)] = job
             if not running:
                 break
             ended, _ = wait(running, _POLL_SECONDS, FIRST_COMPLETED)
@@ -138,15 +140,27 @@ def _pool(workers: int, logs: Path, do: Do) -> Iterator[ProcessPoolExecutor]:
 _do: Do | None = None  # of this worker process
 
 
+@contextlib.contextmanager
+def _no_interruption() -> Iterator[None]:
+    """Block Ctrl-C until the end of the block, and for good in a process that is started there.
+
+    A job's commands install handlers, so it is not enough that its process ignores the signal.
+    """
+    resource_tracker.ensure_running()  # which would unblock the signal when it starts
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _start(logs: Path, do: Do) -> None:
-    """Prepare a worker process: one thread, output into a file, no Ctrl-C of its own.
+    """Prepare a worker process: one thread, output into a file.
 
     Unpickling ``do`` has imported its modules.
     """
     global _do
     _do = do
-    # A job's commands install handlers, so it is not enough to ignore the signal.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     log = (logs / f"worker-{os.getpid()}.log").open("a", encoding="utf-8", buffering=1)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
