@@ -154,7 +154,7 @@ def test_the_variance_of_a_difference_of_two_arms_has_a_part_of_both_trainings()
 
 def test_each_of_several_students_has_outcomes():
     found = results((50, 150))
-    assert of_each_student(found) == {}
+    assert of_each_student(found, SETTINGS) == {}
     by_id = {
         name.replace("-s0-", f"-s{student}-"): (
             {"correct": answers(100)} if student and "-tessy-" in name else result
@@ -163,21 +163,21 @@ def test_each_of_several_students_has_outcomes():
         for student in (0, 1)
     }
     both = LabResults(replace(found.design, students=(0, 1)), by_id)
-    (first,), (second,) = of_each_student(both).values()
+    (first,), (second,) = of_each_student(both, SETTINGS).values()
     assert first.outcome == "held"
     assert first.scores == pytest.approx((0.2525, 0.5, 0.7525))
     assert (second.outcome, second.tessy) == ("undecided", "within noise of")
     assert "for other students and questions" in sentence(both)
-    table = claim(both)
+    table = claim(both, SETTINGS[:1])
     ((name, cells),) = table.rows
-    assert (table.head, name) == ("N", "100")
+    assert (table.title, name) == ("The claim by number of problems", "N = 100")
     assert [column.name for column in table.columns][-2:] == ["student 0", "student 1"]
     assert cells[-2:] == [
         Cell("held", "0.25 < 0.50 < 0.75, n = 2"),
         Cell("undecided", "0.25, 0.50, 0.50, n = 2"),
     ]
     assert cells[0].note.endswith("n = 2 × 2")
-    assert len(claim(found).columns) == len(table.columns) - 2
+    assert len(claim(found, SETTINGS[:1]).columns) == len(table.columns) - 2
 
 
 def test_several_students_are_the_runs():

@@ -77,6 +77,7 @@ def build_page(
     """Return the HTML of the page."""
     document = json.loads(paths.config.read_bytes())
     arms = described(results)
+    claimed = next((table for table in found if table.head == "setting"), None)
     return assets.render(
         "tessy.lab.experiment",
         styles=("tessy.reports.compare",),
@@ -86,8 +87,8 @@ def build_page(
         arms=arms,
         charts=[(c.title, c.about, _uri(c.image)) for c in charts(results)],
         data_charts=[(c.title, c.about, _uri(c.image)) for c in data_charts(results)],
-        tables=[table for table in found if table.head == "arm"],
-        claim_tables=[table for table in found if table.head != "arm"],
+        tables=[table for table in found if table is not claimed],
+        claimed=claimed,
         samples=_samples(results),
         questions=results.design.questions,
         setting=results.design.first_setting,

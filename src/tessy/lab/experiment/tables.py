@@ -35,20 +35,21 @@ class LabTable(NamedTuple):
 def tables(results: LabResults, paths: LabPaths) -> list[LabTable]:
     """Return every table that the results have data for, in reading order."""
     sizes = results.design.sizes()
-    found = [claim(results)]
+    found = [claim(results, sizes)]
     found += [scores(results, task, sizes) for task in results.design.questions]
     varied = [setting for setting in results.design.settings() if setting not in sizes]
     if varied:
-        found += [scores(results, task, varied) for task in results.design.questions]
+        others = [task for task in results.design.questions if task != TARGET]
+        found += [claim(results, varied), *(scores(results, task, varied) for task in others)]
     found += [mistakes(results, paths, results.design.first_setting), data(results)]
     return [table for table in found if any(name != UNTRAINED for name, _ in table.rows)]
 
 
-def claim(results: LabResults) -> LabTable:
-    """Return the scores and differences behind the claim by N, and the outcome of each student."""
+def claim(results: LabResults, settings: Sequence[Setting]) -> LabTable:
+    """Return scores, differences and outcome of the claim in each setting, and by student."""
     by_student = {
         student: {one.setting: one for one in found}
-        for student, found in of_each_student(results).items()
+        for student, found in of_each_student(results, settings).items()
     }
     ordering = f"{TEACHER_ONLY} < {UNTRAINED} < {TESSY}"
     columns = (
@@ -58,22 +59,31 @@ def claim(results: LabResults) -> LabTable:
         *(Column(f"student {student}", "") for student in by_student),
     )
     rows = []
-    for one in orderings(results):
+    for one in orderings(results, settings):
         cells = [
             estimate_cell(results, arm, one.setting, TARGET)
             for arm in (TEACHER_ONLY, UNTRAINED, TESSY)
         ]
         cells += [_difference_cell(results, TESSY, TEACHER_ONLY, one.setting), Cell(one.outcome)]
         cells += [_outcome_cell(found.get(one.setting)) for found in by_student.values()]
-        rows.append((f"{one.setting.rows:,}", cells))
-    about = f"Accuracy in {TARGET} by the number of problems N. {_of_interval(results)}"
+        rows.append((_name(results, one.setting), cells))
+    about = f"Accuracy in {TARGET}. {_of_interval(results)}"
     if by_student:
         about += (
             f" The last columns are about {ordering} for each student alone, by intervals for "
             "other seeds and questions (with n = 1, for other questions); below, its three "
             "accuracies and the number n of trainings of each arm."
         )
-    return LabTable("The claim", about, columns, rows, head="N")
+    by_size = list(settings) == results.design.sizes()
+    title = "The claim by number of problems" if by_size else f"Other schedules: {TARGET}"
+    return LabTable(title, about, columns, rows, head="setting")
+
+
+def _name(results: LabResults, setting: Setting) -> str:
+    name = f"N = {setting.rows:,}"
+    if setting in results.design.sizes():
+        return name
+    return f"{name}, {setting.epochs} epochs, lr {setting.lr:g}"
 
 
 def _outcome_cell(one: Ordering | None) -> Cell:
@@ -90,10 +100,7 @@ def scores(results: LabResults, task: Task, settings: Sequence[Setting]) -> LabT
     sizes = results.design.sizes()
     columns: list[Column] = []
     for setting in settings:
-        name = f"N = {setting.rows:,}"
-        if setting not in sizes:
-            name += f", {setting.epochs} epochs, lr {setting.lr:g}"
-        columns.append(Column(name, ""))
+        columns.append(Column(_name(results, setting), ""))
         if task == TARGET:
             columns.append(Column("minus untrained (points)", ""))
     rows = [(UNTRAINED, _score_cells(results, UNTRAINED, task, settings))]

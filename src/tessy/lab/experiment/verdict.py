@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Literal, NamedTuple, get_args
 
 from tessy.core.statistics import CrossedEstimate
@@ -54,13 +55,13 @@ def relation(difference: CrossedEstimate) -> Relation:
     return "above" if difference.low > 0 else "below"
 
 
-def orderings(results: LabResults) -> list[Ordering]:
-    """Return the orderings by N, for the first number of epochs and learning rate.
+def orderings(results: LabResults, settings: Sequence[Setting] | None = None) -> list[Ordering]:
+    """Return the ordering in each setting; None: by N, for the first epochs and learning rate.
 
     A setting with unfinished trainings has none: the scores would be of different students.
     """
     found = []
-    for setting in results.design.sizes():
+    for setting in results.design.sizes() if settings is None else settings:
         if not all(results.is_complete(arm, setting) for arm in (TEACHER_ONLY, TESSY)):
             continue
         differences = [
@@ -131,7 +132,7 @@ def comparison(results: LabResults) -> str:
     return f"By the same intervals, TESSY was {', and '.join(parts)}." if parts else ""
 
 
-def of_each_student(results: LabResults) -> dict[int, list[Ordering]]:
+def of_each_student(results: LabResults, settings: Sequence[Setting]) -> dict[int, list[Ordering]]:
     """Return the orderings of each of several students, by its seeds and questions."""
     if len(results.students) < 2:
         return {}
@@ -140,7 +141,7 @@ def of_each_student(results: LabResults) -> dict[int, list[Ordering]]:
         others = [other for other in results.design.students if other != student]
         jobs = (job.id for job in results.jobs if job.student == student)
         by_id = {name: results.by_id[name] for name in jobs if name in results.by_id}
-        found[student] = orderings(LabResults(results.design, by_id, others))
+        found[student] = orderings(LabResults(results.design, by_id, others), settings)
     return found
 
 
