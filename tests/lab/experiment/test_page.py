@@ -97,7 +97,7 @@ def test_data_with_classes_instead_of_authors_has_no_leak(folder):
     for column in ("style by teacher", "capability by student"):
         assert cells["teacher-only-by-class"][column] == ["–", ""]
         assert cells["teacher-only"][column][0].endswith(" %")
-    assert "have classes instead of authors" in table["about"]
+    assert "words have classes instead of authors" in table["about"]
 
 
 def test_epochs_are_compared_with_the_untrained_student_in_their_questions(folder, request):

@@ -85,8 +85,10 @@ def test_the_sentence(scores, expected):
 def test_tessy_is_compared_with_teacher_only():
     found = results((50, 150), (60, 150), (99, 99))
     assert comparison(found) == (
-        "By the same intervals, TESSY was above Teacher-Only at N = 100 and 400, and within noise "
-        "of Teacher-Only at N = 1,600."
+        "TESSY was above Teacher-Only at N = 100 and 400 and within noise of it at N = 1,600. "
+        "TESSY was above the untrained student at N = 100 and 400 and within noise of it at "
+        "N = 1,600. Teacher-Only was below the untrained student at N = 100 and 400 and within "
+        "noise of it at N = 1,600."
     )
     assert comparison(LabResults(quick(), {})) == ""
 
@@ -105,7 +107,7 @@ def test_the_parts_are_stated_if_all_controls_have_scores():
     }
     by_id[LabJob("untrained", 0).id] = {"correct": answers(100)}
     found = parts_sentence(LabResults(design, by_id))
-    assert "of N = 100 problems" in found
+    assert "of N = 100 problems, the student scored" in found
     assert "only the answers in the teacher's 0.40 (" in found
     assert "only the thinking in the teacher's 0.60 (" in found
     # Of another student, one control is unfinished.

@@ -22,7 +22,7 @@ _LOOK = {
     DISTANCES[1.0]: ("#CC79A7", "v"),
 }
 LABELS = {UPPER: "correct, student's style", DISTANCES[1.0]: "correct, teacher's style"}
-_OTHERS = ("#E69F00", "#56B4E9", "#7A7A00", "#999999")
+_OTHERS = ("#E69F00", "#56B4E9", "#7A7A00", "#999999", "#000000")
 _MARKERS = ("D", "P", "X", "*", "h")
 _TASK_LOOK = {"calc": ("#D55E00", "o"), "max": ("#0072B2", "s"), "rev": ("#009E73", "^")}
 _SIZE = (4.3, 3.3)  # inches: legible on a phone

@@ -163,6 +163,8 @@ class LabRun:
             for job in self._jobs
             if not finished(self._paths, job) and job.student not in self.left_out
         ]
+        if not left:
+            return "writing the page"
         seconds = seconds_left(self._design, left, self._measured, self._workers)
         basis = "the times of finished jobs" if self._measured else "the times of another machine"
         return f"about {duration(seconds)} left, estimated from {basis}"

@@ -64,7 +64,7 @@ def write_pages(design: Design, paths: LabPaths, left_out: Mapping[int, str], sh
     jsonl.write_json(paths.figures, to_json(results, paths, claim, found))
     _compare(results, paths)
     write_atomically(paths.page, build_page(results, paths, left_out, claim, found).encode())
-    return f"{claim}\nThe page with all results: {shown / paths.page.name}"
+    return f"{claim}\nThe page with the results: {shown / paths.page.name}"
 
 
 def build_page(

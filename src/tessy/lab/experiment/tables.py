@@ -268,7 +268,10 @@ def data(results: LabResults) -> LabTable:
         f"{SCORED_ROWS} rows; n is the number of tokens."
     )
     if any(isinstance(RECIPES[name], Reauthored) for name, _ in rows):
-        about += " The words of teacher-only-by-class have classes instead of authors."
+        about += (
+            " teacher-only-without-style uses teacher-only-by-class: the data of teacher-only, "
+            "whose words have classes instead of authors."
+        )
     return LabTable("The training data", about, _DATA, rows)
 
 

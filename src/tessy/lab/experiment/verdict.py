@@ -97,8 +97,8 @@ def parts_sentence(results: LabResults) -> str:
             return ""
         found.append(f"{what} {score.value:.2f} ({score.low:.2f}–{score.high:.2f})")
     return (
-        f"Style of thinking and answer apart: trained on correct traces of N = {setting.rows:,} "
-        f"problems, the student scored: {'; '.join(found)}."
+        "Style of thinking and answer apart: trained on correct solutions by a program, of "
+        f"N = {setting.rows:,} problems, the student scored: {'; '.join(found)}."
     )
 
 
@@ -123,13 +123,25 @@ def sentence(results: LabResults) -> str:
 
 
 def comparison(results: LabResults) -> str:
-    """Return at which N TESSY was above teacher-only; empty without scores."""
-    by_relation: defaultdict[Relation, list[Ordering]] = defaultdict(list)
-    for one in orderings(results):
-        by_relation[one.tessy_to_teacher_only].append(one)
-    names = [name for name in get_args(Relation) if name in by_relation]
-    parts = [f"{name} Teacher-Only {_sizes(by_relation[name])}" for name in names]
-    return f"By the same intervals, TESSY was {', and '.join(parts)}." if parts else ""
+    """Return at which N each of the models was above another one; empty without scores."""
+    found = orderings(results)
+    pairs = (
+        ("TESSY", "Teacher-Only", [one.tessy_to_teacher_only for one in found]),
+        ("TESSY", "the untrained student", [one.tessy for one in found]),
+        ("Teacher-Only", "the untrained student", [one.teacher_only for one in found]),
+    )
+    return " ".join(_compared(*pair, found) for pair in pairs) if found else ""
+
+
+def _compared(
+    name: str, base: str, relations: Sequence[Relation], found: Sequence[Ordering]
+) -> str:
+    parts: list[str] = []
+    for relation_ in get_args(Relation):
+        alike = [one for one, each in zip(found, relations, strict=True) if each == relation_]
+        if alike:
+            parts.append(f"{relation_} {'it' if parts else base} {_sizes(alike)}")
+    return f"{name} was {' and '.join(parts)}."
 
 
 def of_each_student(results: LabResults, settings: Sequence[Setting]) -> dict[int, list[Ordering]]:
