@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 from tessy.core.statistics import CrossedEstimate
 from tessy.lab.experiment.arms import ARMS, DISTANCES, TEACHER_ONLY, TESSY, UNTRAINED, UPPER
 from tessy.lab.experiment.problems import TARGET
-from tessy.lab.experiment.recipes import RECIPES, Reauthored
 from tessy.lab.experiment.results import LabResults
 from tessy.lab.tasks import TASKS, Task
 from tessy.storage.figures import figure_of, svg
@@ -69,7 +68,7 @@ def data_charts(results: LabResults) -> list[Chart]:
             f"Each point is an arm trained on N = {setting.rows:,} problems. To the right, the "
             "style in its data is less likely under the untrained student: its tokens have a "
             "larger negative log-likelihood (NLL).",
-            lambda recipe, data: data["nll"].get("style", {}).get("value"),
+            lambda data: data["nll"].get("style", {}).get("value"),
         ),
         _scatter(
             results,
@@ -77,9 +76,7 @@ def data_charts(results: LabResults) -> list[Chart]:
             "share of style words by the teacher",
             f"Each point is an arm trained on N = {setting.rows:,} problems, with the share in all "
             "of its data. At 0, the student wrote all style; what is above 0 in tessy is a leak.",
-            lambda recipe, data: (
-                None if isinstance(RECIPES[recipe], Reauthored) else data["leak"]["style"]["share"]
-            ),
+            lambda data: data["leak"] and data["leak"]["style"]["share"],
         ),
     ]
     return [chart for chart in found if chart is not None]
@@ -264,14 +261,14 @@ def _scatter(
     title: str,
     label: str,
     about: str,
-    number: Callable[[str, Any], float | None],
+    number: Callable[[Any], float | None],
 ) -> Chart | None:
     setting = results.design.first_setting
     points = []
     for arm in results.design.arms():
         score = results.score(arm, setting, TARGET)
-        data = (results.data(arm, student) for student in results.students)
-        values = (number(ARMS[arm].data, one) for one in data if one is not None)
+        data = (results.data(ARMS[arm].data, student) for student in results.students)
+        values = (number(one) for one in data if one is not None)
         found = [x for x in values if x is not None]
         if score is not None and found:
             points.append((arm, fmean(found), score.value))

@@ -120,7 +120,7 @@ def _samples(results: LabResults) -> list[dict[str, Any]]:
     """Return the first sample of each arm's data."""
     found = []
     for name in dict.fromkeys(ARMS[arm].data for arm in results.design.arms()):
-        data = results.data(next(arm for arm in ARMS if ARMS[arm].data == name))
+        data = results.data(name)
         if data is None or not data.get("sample"):
             continue
         row = Trajectory.model_validate(data["sample"])

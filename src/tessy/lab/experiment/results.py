@@ -9,10 +9,11 @@ from typing import Any
 
 from tessy.core.formatting import counted
 from tessy.core.statistics import CrossedEstimate, crossed_mean, crossed_share
-from tessy.lab.experiment.arms import ARMS, UNTRAINED
+from tessy.lab.experiment.arms import UNTRAINED
 from tessy.lab.experiment.design import Design, LabJob, Setting
 from tessy.lab.experiment.outcomes import read_result
 from tessy.lab.experiment.paths import LabPaths
+from tessy.lab.experiment.recipes import RECIPES, Reauthored
 from tessy.lab.tasks import Task
 
 Result = Mapping[str, Any]
@@ -85,29 +86,31 @@ class LabResults:
         found = self.by_id.get(job.id)
         return None if found is None or "skipped" in found else found
 
+    def by_seed(self, arm: str, setting: Setting | None, student: int) -> dict[int, Result]:
+        """Return the results of an arm's trainings of one student, by seed."""
+        found = {s: self.trained(arm, setting, student, s) for s in self.seeds(arm, setting)}
+        return {seed: result for seed, result in found.items() if result is not None}
+
     def all_trained(self, arm: str, setting: Setting | None) -> list[Result]:
         """Return the results of an arm, of every student and seed."""
-        found = (
-            self.trained(arm, setting, student, seed)
-            for student in self.students
-            for seed in self.seeds(arm, setting)
-        )
-        return [result for result in found if result is not None]
+        by_student = (self.by_seed(arm, setting, student) for student in self.students)
+        return [result for found in by_student for result in found.values()]
 
     def trainings(self, arm: str, setting: Setting | None) -> list[int]:
         """Return the number of trainings of each student with some."""
-        found = (
-            sum(
-                self.trained(arm, setting, student, s) is not None for s in self.seeds(arm, setting)
-            )
-            for student in self.students
-        )
-        return [count for count in found if count]
+        counts = (len(self.by_seed(arm, setting, student)) for student in self.students)
+        return [count for count in counts if count]
 
-    def data(self, arm: str, student: int | None = None) -> Result | None:
-        """Return the description of an arm's training data; ``student`` None: the first one."""
+    def data(self, recipe: str, student: int | None = None) -> Result | None:
+        """Return the description of a recipe's data; ``student`` None: of the first one.
+
+        Words of re-authored rows have classes instead of authors, so their ``leak`` is None.
+        """
         student = self.students[0] if student is None else student
-        return self.by_id.get(LabJob("data", student, ARMS[arm].data).id)
+        found = self.by_id.get(LabJob("data", student, recipe).id)
+        if found is not None and isinstance(RECIPES[recipe], Reauthored):
+            return {**found, "leak": None}
+        return found
 
     def score(self, arm: str, setting: Setting | None, task: Task) -> CrossedEstimate | None:
         """Return the accuracy of an arm; None without a finished training."""
@@ -137,9 +140,9 @@ class LabResults:
         """
         by_student: list[Answers] = []
         for student in self.students:
-            rows = self._by_seed(arm, setting, student, task)
+            rows = self._answers_of(student, arm, setting, task)
             if base is not None:
-                others = self._by_seed(base, setting, student, task)
+                others = self._answers_of(student, base, setting, task)
                 if base == UNTRAINED and others:
                     others = dict.fromkeys(rows, _means(list(others.values())))
                 rows = {
@@ -151,14 +154,12 @@ class LabResults:
                 by_student.append(list(rows.values()))
         return by_student[0] if len(by_student) == 1 else list(map(_means, by_student))
 
-    def _by_seed(
-        self, arm: str, setting: Setting | None, student: int, task: Task
+    def _answers_of(
+        self, student: int, arm: str, setting: Setting | None, task: Task
     ) -> dict[int, list[float]]:
-        found = {s: self.trained(arm, setting, student, s) for s in self.seeds(arm, setting)}
         return {
             seed: [float(x) for x in one["correct"][task]]
-            for seed, one in found.items()
-            if one is not None
+            for seed, one in self.by_seed(arm, setting, student).items()
         }
 
     def skipped(self, arm: str) -> str | None:

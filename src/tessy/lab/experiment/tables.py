@@ -23,12 +23,12 @@ from tessy.storage.run_reader import EVALUATIONS, iter_rows
 
 
 class LabTable(NamedTuple):
-    """A table with a row per arm, or per N."""
+    """A table with a row per arm, or per setting."""
 
     title: str
     about: str
     columns: tuple[Column, ...]
-    rows: list[tuple[str, list[Cell]]]  # by arm
+    rows: list[tuple[str, list[Cell]]]  # by name
     head: str = "arm"  # of the column of names
 
 
@@ -165,8 +165,7 @@ def _difference_cell(results: LabResults, arm: str, base: str, setting: Setting)
     if difference is None or len(results.trainings(arm, setting)) < len(results.students):
         return Cell(NONE)
     ends = interval(difference.low, difference.high, _points, " to ")
-    verdict = {"above": "above", "below": "below", "within noise of": "within noise"}
-    return Cell(_points(difference.value), f"{ends}, {verdict[relation(difference)]}")
+    return Cell(_points(difference.value), f"{ends}, {relation(difference).removesuffix(' of')}")
 
 
 def _points(value: float) -> str:
@@ -241,18 +240,17 @@ def data(results: LabResults) -> LabTable:
     rows = []
     names = dict.fromkeys(ARMS[arm].data for arm in results.design.arms())
     for name in names:
-        found = results.data(next(arm for arm in ARMS if ARMS[arm].data == name))
+        found = results.data(name)
         if found is None or not found["rows"]:
             continue
         failed = sum(found["failures"].values())
         cells = [
             Cell(f"{found['rows']:,}", f"{failed:,} failed" if failed else ""),
             Cell(percent(sum(found["correct"]) / found["rows"])),
-            *(
-                Cell(NONE if isinstance(RECIPES[name], Reauthored) else percent(leak["share"]))
-                for leak in (found["leak"]["style"], found["leak"]["capability"])
-            ),
         ]
+        for kind in ("style", "capability"):
+            leak = found["leak"]
+            cells.append(Cell(NONE if leak is None else percent(leak[kind]["share"])))
         for kind in ("style", "other", "unknown", "answer", "all"):
             estimate = found["nll"].get(kind)
             cells.append(

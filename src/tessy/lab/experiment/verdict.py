@@ -137,10 +137,10 @@ def _compared(
     name: str, base: str, relations: Sequence[Relation], found: Sequence[Ordering]
 ) -> str:
     parts: list[str] = []
-    for relation_ in get_args(Relation):
-        alike = [one for one, each in zip(found, relations, strict=True) if each == relation_]
+    for kind in get_args(Relation):
+        alike = [one for one, each in zip(found, relations, strict=True) if each == kind]
         if alike:
-            parts.append(f"{relation_} {'it' if parts else base} {_sizes(alike)}")
+            parts.append(f"{kind} {'it' if parts else base} {_sizes(alike)}")
     return f"{name} was {' and '.join(parts)}."
 
 
@@ -158,14 +158,11 @@ def of_each_student(results: LabResults, settings: Sequence[Setting]) -> dict[in
 
 
 def _contradictions(failed: list[Ordering]) -> str:
-    found = [
-        name
-        for name, contradicts in (
-            ("Teacher-Only was above the student", lambda one: one.teacher_only == "above"),
-            ("TESSY was below the student", lambda one: one.tessy == "below"),
-        )
-        if any(map(contradicts, failed))
-    ]
+    found = []
+    if any(one.teacher_only == "above" for one in failed):
+        found.append("Teacher-Only was above the student")
+    if any(one.tessy == "below" for one in failed):
+        found.append("TESSY was below the student")
     return " or ".join(found)
 
 

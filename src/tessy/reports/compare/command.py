@@ -21,6 +21,7 @@ from tessy.reports.compare.evaluated_run import read_evaluation
 from tessy.reports.compare.evaluations import (
     check_comparable,
     describe_evaluations,
+    differences,
     evaluation_sections,
     example_keys,
     to_json,
@@ -81,14 +82,15 @@ def _compare_evaluations(
         for path, name in named
     ]
     check_comparable(runs)
-    tables, overview = evaluation_sections(runs), describe_evaluations(runs)
+    changes = differences(runs)
+    tables, overview = evaluation_sections(runs, changes), describe_evaluations(runs)
     keys = example_keys(runs, config.examples)
     rows = [fetch_rows(run.directory, keys, EVALUATIONS) for run in runs]
     examples = [[each.get(key) for each in rows] for key in keys]
     page = build_page(runs, tables, examples, overview=overview)
     figures = config.out.with_suffix(".json")
     _write(config.out, page.encode("utf-8"))
-    _write(figures, jsonl.dumps(to_json(runs), indent=2) + b"\n")
+    _write(figures, jsonl.dumps(to_json(runs, changes), indent=2) + b"\n")
     _print_tables(console, [name for _, name in named], tables, overview)
     console.print(
         f"\nTables with explanations and examples: {config.out}; figures as JSON: {figures}",

@@ -154,15 +154,17 @@ _DIFFERENCES = (
 )
 
 
-def evaluation_sections(runs: Sequence[EvaluatedRun]) -> list[Section]:
-    """Return every table, in reading order; one of differences only with several runs."""
+def evaluation_sections(
+    runs: Sequence[EvaluatedRun], changes: Sequence[Difference | None]
+) -> list[Section]:
+    """Return every table, in reading order; ``changes`` are the :func:`differences`."""
     sections = [
         _runs_section(runs),
         Section("Scores", _SCORES, [_score_cells(run) for run in runs]),
         Section("Validity", _VALIDITY, [_validity_cells(run) for run in runs]),
     ]
-    if len(runs) > 1:
-        rows = [_difference_cells(difference) for difference in differences(runs)]
+    if changes:
+        rows = [_difference_cells(difference) for difference in changes]
         title = f"Differences to {runs[0].name}"
         sections.insert(2, Section(title, _DIFFERENCES, [[Cell(NONE)] * 5, *rows]))
     found = {run.option("benchmark"): run.paper for run in runs if run.paper is not None}
@@ -170,7 +172,7 @@ def evaluation_sections(runs: Sequence[EvaluatedRun]) -> list[Section]:
 
 
 def differences(runs: Sequence[EvaluatedRun]) -> list[Difference | None]:
-    """Return the difference of each later run to the first one."""
+    """Return the difference of each later run to the first one; the bootstraps take seconds."""
     return [paired_difference(runs[0].means, run.means) for run in runs[1:]]
 
 
@@ -252,13 +254,12 @@ def example_keys(runs: Sequence[EvaluatedRun], count: int) -> list[Key]:
     return sorted(sorted(keys, key=lambda key: (agree(key), key))[:count])
 
 
-def to_json(runs: Sequence[EvaluatedRun]) -> dict[str, Any]:
+def to_json(runs: Sequence[EvaluatedRun], changes: Sequence[Difference | None]) -> dict[str, Any]:
     """Return the figures of the tables; shares and differences are fractions."""
-    changes = [None, *differences(runs)]
     return {
         "runs": [
             _run_json(run) | {"difference_to_first": change and _difference_json(change)}
-            for run, change in zip(runs, changes, strict=True)
+            for run, change in zip(runs, [None, *changes], strict=True)
         ]
     }
 
